@@ -1,0 +1,1 @@
+//! Carries signed operating-system updates across an air gap.

@@ -7,7 +7,9 @@
 
 extern crate alloc;
 
+mod descriptor;
 mod digest;
 pub mod media_type;
 
+pub use descriptor::{Descriptor, Platform};
 pub use digest::{Digest, DigestError};

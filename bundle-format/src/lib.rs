@@ -7,9 +7,29 @@
 
 extern crate alloc;
 
+pub mod chunk;
 mod descriptor;
 mod digest;
+pub mod dsse;
+pub mod json;
+pub mod layout;
+mod limits;
 pub mod media_type;
+mod statement;
 
+pub use chunk::{ChunkIndex, ChunkIndexError};
 pub use descriptor::{Descriptor, Platform};
 pub use digest::{Digest, DigestError};
+pub use limits::Limits;
+pub use statement::{
+    BlobEntry, Chunks, PREDICATE_TYPE, Release, STATEMENT_TYPE, StatementError, check_product,
+    check_version,
+};
+
+/// Serialises plain data as compact JSON; equal values give equal bytes.
+///
+/// The types of this crate hold only strings, whole numbers, lists and ordered maps with string
+/// keys, which always serialise.
+fn to_json<T: serde::Serialize>(value: &T) -> alloc::vec::Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}

@@ -1,1 +1,13 @@
 //! Carries signed operating-system updates across an air gap.
+//!
+//! Reading starts at [`verify`]: it alone turns bytes on a medium into a
+//! [`verify::VerifiedBundle`], and everything that acts on a release asks for one.
+
+mod error;
+pub mod exit;
+pub mod layout;
+pub mod progress;
+pub mod text;
+pub mod verify;
+
+pub use error::{Error, is_no_space, worst};

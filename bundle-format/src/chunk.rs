@@ -58,14 +58,19 @@ impl ChunkIndex {
     /// Fails where the length differs from what SPEC 5.2 asks, or a blob of at most one chunk has
     /// another hash than its digest (SPEC 5.4).
     pub fn parse(bytes: &[u8], blobs: &[BlobEntry]) -> Result<Self, ChunkIndexError> {
-        let chunks = blobs.iter().try_fold(0_u64, |sum, b| sum.checked_add(chunk_count(b.size)));
+        let chunks = blobs
+            .iter()
+            .try_fold(0_u64, |sum, b| sum.checked_add(chunk_count(b.size)));
         let expected = chunks.and_then(|n| n.checked_mul(32)).unwrap_or(u64::MAX);
         let found = bytes.len() as u64;
         if expected != found {
             return Err(ChunkIndexError::Length { expected, found });
         }
         let (hashes, _) = bytes.as_chunks::<32>();
-        let hashes: Vec<_> = hashes.iter().map(|hash| Digest::from_bytes(*hash)).collect();
+        let hashes: Vec<_> = hashes
+            .iter()
+            .map(|hash| Digest::from_bytes(*hash))
+            .collect();
         let mut first = 0;
         let mut places = BTreeMap::new();
         for blob in blobs {
@@ -76,12 +81,23 @@ impl ChunkIndex {
                 _ => false,
             };
             if contradicts {
-                return Err(ChunkIndexError::Contradiction { digest: blob.digest });
+                return Err(ChunkIndexError::Contradiction {
+                    digest: blob.digest,
+                });
             }
-            places.insert(blob.digest, BlobChunks { first, size: blob.size });
+            places.insert(
+                blob.digest,
+                BlobChunks {
+                    first,
+                    size: blob.size,
+                },
+            );
             first += count;
         }
-        Ok(Self { hashes, blobs: places })
+        Ok(Self {
+            hashes,
+            blobs: places,
+        })
     }
 
     /// Returns the size of a blob in bytes, or `None` for a blob the release does not have.
@@ -95,7 +111,9 @@ impl ChunkIndex {
         if number >= chunk_count(place.size) {
             return None;
         }
-        let hash = self.hashes.get(place.first.checked_add(usize::try_from(number).ok()?)?)?;
+        let hash = self
+            .hashes
+            .get(place.first.checked_add(usize::try_from(number).ok()?)?)?;
         let start = number * CHUNK_BYTES;
         Some((start..place.size.min(start + CHUNK_BYTES), *hash))
     }
@@ -106,7 +124,10 @@ mod tests {
     use super::*;
 
     fn blob(content: &[u8]) -> BlobEntry {
-        BlobEntry { digest: Digest::of(content), size: content.len() as u64 }
+        BlobEntry {
+            digest: Digest::of(content),
+            size: content.len() as u64,
+        }
     }
 
     fn index_of(contents: &[&[u8]]) -> Vec<u8> {
@@ -125,7 +146,10 @@ mod tests {
         let index = ChunkIndex::parse(&index_of(&contents), &blobs).unwrap();
         let last = index.chunk(&blobs[2].digest, 1).unwrap();
         assert_eq!(last, (CHUNK_BYTES..CHUNK_BYTES + 5, Digest::of(&[7; 5])));
-        assert_eq!(index.chunk(&blobs[0].digest, 0), Some((0..5, blobs[0].digest)));
+        assert_eq!(
+            index.chunk(&blobs[0].digest, 0),
+            Some((0..5, blobs[0].digest))
+        );
         assert_eq!(index.chunk(&blobs[0].digest, 1), None);
         assert_eq!(index.chunk(&blobs[1].digest, 0), None);
         assert_eq!(index.chunk(&Digest::of(b"other"), 0), None);
@@ -139,7 +163,10 @@ mod tests {
         assert!(ChunkIndex::parse(&good[1..], &blobs).is_err());
         assert!(ChunkIndex::parse(&[&good[..], &[0]].concat(), &blobs).is_err());
         assert!(ChunkIndex::parse(&index_of(&[b"b"]), &blobs).is_err());
-        let huge = [BlobEntry { digest: Digest::of(b"a"), size: u64::MAX }; 3];
+        let huge = [BlobEntry {
+            digest: Digest::of(b"a"),
+            size: u64::MAX,
+        }; 3];
         assert!(ChunkIndex::parse(&good, &huge).is_err());
     }
 }

@@ -94,12 +94,19 @@ impl Envelope {
             });
         }
         let decode = |member, text: &str| {
-            STANDARD.decode(text).map_err(|_| EnvelopeError::Base64 { member })
+            STANDARD
+                .decode(text)
+                .map_err(|_| EnvelopeError::Base64 { member })
         };
         let signatures = wire
             .signatures
             .iter()
-            .map(|s| Ok(Signature { keyid: parse_keyid(&s.keyid)?, sig: decode("sig", &s.sig)? }))
+            .map(|s| {
+                Ok(Signature {
+                    keyid: parse_keyid(&s.keyid)?,
+                    sig: decode("sig", &s.sig)?,
+                })
+            })
             .collect::<Result<_, EnvelopeError>>()?;
         Ok(Self {
             payload_type: wire.payload_type,
@@ -116,7 +123,10 @@ impl Envelope {
             signatures: self
                 .signatures
                 .iter()
-                .map(|s| WireSignature { keyid: s.keyid.to_hex(), sig: STANDARD.encode(&s.sig) })
+                .map(|s| WireSignature {
+                    keyid: s.keyid.to_hex(),
+                    sig: STANDARD.encode(&s.sig),
+                })
                 .collect(),
         };
         crate::to_json(&wire)
@@ -130,7 +140,11 @@ impl Envelope {
 
 /// Encodes type and payload into the bytes that are signed (DSSE "PAE").
 pub fn pre_authentication_encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
-    let head = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len());
+    let head = format!(
+        "DSSEv1 {} {payload_type} {} ",
+        payload_type.len(),
+        payload.len()
+    );
     let mut bytes = Vec::with_capacity(head.len() + payload.len());
     bytes.extend_from_slice(head.as_bytes());
     bytes.extend_from_slice(payload);
@@ -144,7 +158,9 @@ pub fn pre_authentication_encoding(payload_type: &str, payload: &[u8]) -> Vec<u8
 pub fn parse_keyid(text: &str) -> Result<Digest, EnvelopeError> {
     format!("sha256:{text}")
         .parse()
-        .map_err(|_| EnvelopeError::KeyId { found: text.chars().take(80).collect::<String>().to_string() })
+        .map_err(|_| EnvelopeError::KeyId {
+            found: text.chars().take(80).collect::<String>().to_string(),
+        })
 }
 
 #[cfg(test)]
@@ -155,7 +171,11 @@ mod tests {
         Envelope {
             payload_type: "text/plain".into(),
             payload: b"hello".to_vec(),
-            signatures: [Signature { keyid: Digest::of(b"k"), sig: [7; 64].to_vec() }].to_vec(),
+            signatures: [Signature {
+                keyid: Digest::of(b"k"),
+                sig: [7; 64].to_vec(),
+            }]
+            .to_vec(),
         }
     }
 
@@ -182,11 +202,17 @@ mod tests {
             good.replace("aGVsbG8=", "aGVsbG8"),
             good.replace("aGVsbG8=", "aGVsbG9="),
             good.replace("aGVsbG8=", "aGVs\\nbG8="),
-            good.replace(&Digest::of(b"k").to_hex(), &Digest::of(b"k").to_hex().to_uppercase()),
+            good.replace(
+                &Digest::of(b"k").to_hex(),
+                &Digest::of(b"k").to_hex().to_uppercase(),
+            ),
             good.replace(&Digest::of(b"k").to_hex(), ""),
         ] {
             assert_ne!(bad, good);
-            assert!(Envelope::parse(bad.as_bytes(), &Limits::DEFAULT).is_err(), "{bad}");
+            assert!(
+                Envelope::parse(bad.as_bytes(), &Limits::DEFAULT).is_err(),
+                "{bad}"
+            );
         }
     }
 

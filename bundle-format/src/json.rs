@@ -28,9 +28,15 @@ pub struct JsonError {
 /// # Errors
 /// Fails on any breach of SPEC 2.1 and on members of the wrong type. The caller caps the size.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8], limits: &Limits) -> Result<T, JsonError> {
-    let fail = |e: serde_json::Error| JsonError { cause: e.to_string() };
+    let fail = |e: serde_json::Error| JsonError {
+        cause: e.to_string(),
+    };
     let mut walk = serde_json::Deserializer::from_slice(bytes);
-    Strict { depth: limits.json_depth }.deserialize(&mut walk).map_err(fail)?;
+    Strict {
+        depth: limits.json_depth,
+    }
+    .deserialize(&mut walk)
+    .map_err(fail)?;
     walk.end().map_err(fail)?;
     serde_json::from_slice(bytes).map_err(fail)
 }
@@ -55,7 +61,10 @@ struct Strict {
 
 impl Strict {
     fn deeper<E: de::Error>(self) -> Result<Self, E> {
-        let depth = self.depth.checked_sub(1).ok_or_else(|| E::custom("nested too deeply"))?;
+        let depth = self
+            .depth
+            .checked_sub(1)
+            .ok_or_else(|| E::custom("nested too deeply"))?;
         Ok(Self { depth })
     }
 }
@@ -106,7 +115,9 @@ impl<'de> Visitor<'de> for Strict {
         let mut seen = BTreeSet::new();
         while let Some(key) = members.next_key::<String>()? {
             if let Some(twice) = seen.replace(key) {
-                return Err(de::Error::custom(alloc::format!("member {twice:?} occurs twice")));
+                return Err(de::Error::custom(alloc::format!(
+                    "member {twice:?} occurs twice"
+                )));
             }
             members.next_value_seed(inner)?;
         }
@@ -124,10 +135,22 @@ mod tests {
     fn the_strict_rules_hold() {
         let deep = |n: usize| ["[".repeat(n), "]".repeat(n)].concat().into_bytes();
         let cases: &[(&str, Vec<u8>, bool)] = &[
-            ("object", br#"{"a":1,"b":[true,null,"x",-5]}"#.to_vec(), true),
+            (
+                "object",
+                br#"{"a":1,"b":[true,null,"x",-5]}"#.to_vec(),
+                true,
+            ),
             ("duplicate", br#"{"a":1,"a":1}"#.to_vec(), false),
-            ("escaped duplicate", br#"{"a":1,"\u0061":1}"#.to_vec(), false),
-            ("inner duplicate", br#"[{"b":{"a":1,"a":2}}]"#.to_vec(), false),
+            (
+                "escaped duplicate",
+                br#"{"a":1,"\u0061":1}"#.to_vec(),
+                false,
+            ),
+            (
+                "inner duplicate",
+                br#"[{"b":{"a":1,"a":2}}]"#.to_vec(),
+                false,
+            ),
             ("deep enough", deep(32), true),
             ("too deep", deep(33), false),
             ("bomb", deep(100_000), false),

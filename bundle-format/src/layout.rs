@@ -86,9 +86,10 @@ pub fn find_release(index_json: &[u8], limits: &Limits) -> Result<Descriptor, Fi
 pub fn find_envelope(release_manifest: &[u8], limits: &Limits) -> Result<BlobEntry, FindError> {
     let manifest: ReleaseManifest = json::parse(release_manifest, limits)?;
     match manifest.layers.as_slice() {
-        [envelope, _] if envelope.media_type == media_type::RELEASE_ENVELOPE => {
-            Ok(BlobEntry { digest: envelope.digest, size: envelope.size })
-        }
+        [envelope, _] if envelope.media_type == media_type::RELEASE_ENVELOPE => Ok(BlobEntry {
+            digest: envelope.digest,
+            size: envelope.size,
+        }),
         _ => Err(FindError::Layers),
     }
 }
@@ -103,9 +104,18 @@ pub fn release_manifest(release: &Release, envelope: BlobEntry) -> Vec<u8> {
         annotations: Default::default(),
         platform: None,
     };
-    let empty = BlobEntry { digest: Digest::of(EMPTY), size: EMPTY.len() as u64 };
+    let empty = BlobEntry {
+        digest: Digest::of(EMPTY),
+        size: EMPTY.len() as u64,
+    };
     let subject = release.image().map(|image| {
-        plain(&image.media_type, BlobEntry { digest: image.digest, size: image.size })
+        plain(
+            &image.media_type,
+            BlobEntry {
+                digest: image.digest,
+                size: image.size,
+            },
+        )
     });
     crate::to_json(&ReleaseManifest {
         schema_version: 2,

@@ -14,6 +14,7 @@ pub mod dsse;
 pub mod json;
 pub mod layout;
 mod limits;
+pub mod manifest;
 pub mod media_type;
 mod statement;
 

@@ -110,7 +110,10 @@ impl Release {
             return Err(member("_type", alloc::format!("is not {STATEMENT_TYPE}")));
         }
         if wire.predicate_type != PREDICATE_TYPE {
-            return Err(member("predicateType", alloc::format!("is not {PREDICATE_TYPE}")));
+            return Err(member(
+                "predicateType",
+                alloc::format!("is not {PREDICATE_TYPE}"),
+            ));
         }
         let release = wire.predicate;
         release.check(limits)?;
@@ -142,12 +145,19 @@ impl Release {
 
     /// Sums the sizes of all blobs, in bytes.
     pub fn total_size(&self) -> u64 {
-        self.blobs.iter().fold(0, |sum, blob| sum.saturating_add(blob.size))
+        self.blobs
+            .iter()
+            .fold(0, |sum, blob| sum.saturating_add(blob.size))
     }
 
     fn subject(&self) -> Subject {
-        let digest = self.image().map(|image| ("sha256".to_string(), image.digest.to_hex()));
-        Subject { name: self.source.clone(), digest: digest.into_iter().collect() }
+        let digest = self
+            .image()
+            .map(|image| ("sha256".to_string(), image.digest.to_hex()));
+        Subject {
+            name: self.source.clone(),
+            digest: digest.into_iter().collect(),
+        }
     }
 
     fn check(&self, limits: &Limits) -> Result<(), StatementError> {
@@ -162,10 +172,16 @@ impl Release {
             return Err(member("sequence", "is 0".to_string()));
         }
         if self.index.is_empty() || self.index.len() > limits.descriptors {
-            return Err(member("index", alloc::format!("has {} descriptors", self.index.len())));
+            return Err(member(
+                "index",
+                alloc::format!("has {} descriptors", self.index.len()),
+            ));
         }
         if self.blobs.len() > limits.blobs {
-            return Err(member("blobs", alloc::format!("has {} entries", self.blobs.len())));
+            return Err(member(
+                "blobs",
+                alloc::format!("has {} entries", self.blobs.len()),
+            ));
         }
         self.check_blobs(limits)
     }
@@ -175,20 +191,32 @@ impl Release {
         let mut chunks = 0_u64;
         for blob in &self.blobs {
             if sizes.insert(blob.digest, blob.size).is_some() {
-                return Err(member("blobs", alloc::format!("lists {} twice", blob.digest)));
+                return Err(member(
+                    "blobs",
+                    alloc::format!("lists {} twice", blob.digest),
+                ));
             }
             chunks = chunks.saturating_add(chunk_count(blob.size));
         }
         if !sizes.contains_key(&Digest::of(crate::layout::EMPTY)) {
-            return Err(member("blobs", "does not list the empty descriptor".to_string()));
+            return Err(member(
+                "blobs",
+                "does not list the empty descriptor".to_string(),
+            ));
         }
         if self.chunks.size != CHUNK_BYTES {
-            return Err(member("chunks", alloc::format!("has size {}", self.chunks.size)));
+            return Err(member(
+                "chunks",
+                alloc::format!("has size {}", self.chunks.size),
+            ));
         }
         if chunks.checked_mul(32) != Some(self.chunks.index.size)
             || self.chunks.index.size > limits.chunk_index_bytes
         {
-            return Err(member("chunks", "index size does not fit the blobs".to_string()));
+            return Err(member(
+                "chunks",
+                "index size does not fit the blobs".to_string(),
+            ));
         }
         if sizes.contains_key(&self.chunks.index.digest) && self.chunks.index.size > 0 {
             return Err(member("blobs", "lists the chunk index".to_string()));
@@ -202,8 +230,14 @@ impl Release {
             if entry.artifact_type.as_deref() == Some(crate::media_type::RELEASE) {
                 return Err(member("index", "lists a release statement".to_string()));
             }
-            if !seen.insert((entry.digest, entry.annotations.get(crate::media_type::REF_NAME))) {
-                return Err(member("index", alloc::format!("lists {} twice", entry.digest)));
+            if !seen.insert((
+                entry.digest,
+                entry.annotations.get(crate::media_type::REF_NAME),
+            )) {
+                return Err(member(
+                    "index",
+                    alloc::format!("lists {} twice", entry.digest),
+                ));
             }
         }
         Ok(())
@@ -232,14 +266,19 @@ pub fn check_version(version: &str) -> Result<(), String> {
 
 fn check_text(text: &str, longest: usize, punctuation: &str) -> Result<(), String> {
     if text.is_empty() || text.len() > longest {
-        return Err(alloc::format!("has {} characters, 1 to {longest} are allowed", text.len()));
+        return Err(alloc::format!(
+            "has {} characters, 1 to {longest} are allowed",
+            text.len()
+        ));
     }
     let bad = |c: &char| !c.is_ascii_alphanumeric() && !punctuation.contains(*c);
     if let Some(c) = text.chars().find(bad) {
         return Err(alloc::format!("has the character {c:?}"));
     }
     if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
-        return Err(alloc::format!("{text:?} does not start with a letter or digit"));
+        return Err(alloc::format!(
+            "{text:?} does not start with a letter or digit"
+        ));
     }
     Ok(())
 }
@@ -250,7 +289,10 @@ mod tests {
     use crate::media_type;
 
     fn sample() -> Release {
-        let image = BlobEntry { digest: Digest::of(b"image"), size: 5 };
+        let image = BlobEntry {
+            digest: Digest::of(b"image"),
+            size: 5,
+        };
         Release {
             critical: Vec::new(),
             product: "appliance".into(),
@@ -269,13 +311,22 @@ mod tests {
             .into(),
             blobs: [
                 image,
-                BlobEntry { digest: Digest::of(b"layer"), size: 3 << 20 },
-                BlobEntry { digest: Digest::of(crate::layout::EMPTY), size: 2 },
+                BlobEntry {
+                    digest: Digest::of(b"layer"),
+                    size: 3 << 20,
+                },
+                BlobEntry {
+                    digest: Digest::of(crate::layout::EMPTY),
+                    size: 2,
+                },
             ]
             .into(),
             chunks: Chunks {
                 size: CHUNK_BYTES,
-                index: BlobEntry { digest: Digest::of(b"chunks"), size: 5 * 32 },
+                index: BlobEntry {
+                    digest: Digest::of(b"chunks"),
+                    size: 5 * 32,
+                },
             },
         }
     }
@@ -299,7 +350,9 @@ mod tests {
             ("index", |r| r.index.clear()),
             ("index", |r| r.index[0].size += 1),
             ("index", |r| r.index.push(r.index[0].clone())),
-            ("index", |r| r.index[0].artifact_type = Some(media_type::RELEASE.into())),
+            ("index", |r| {
+                r.index[0].artifact_type = Some(media_type::RELEASE.into())
+            }),
             ("blobs", |r| r.blobs.push(r.blobs[0])),
             ("blobs", |r| {
                 r.blobs.pop();
@@ -325,14 +378,21 @@ mod tests {
         for bad in [
             good.replace(PREDICATE_TYPE, "https://slsa.dev/provenance/v1"),
             good.replace("Statement/v1", "Statement/v0.1"),
-            good.replacen(&Digest::of(b"image").to_hex(), &Digest::of(b"x").to_hex(), 1),
+            good.replacen(
+                &Digest::of(b"image").to_hex(),
+                &Digest::of(b"x").to_hex(),
+                1,
+            ),
             good.replace(r#""product""#, r#""critical":["moon"],"product""#),
             good.replace(r#""sequence":7"#, r#""sequence":18446744073709551616"#),
             good.replace(r#""sequence":7"#, r#""sequence":7,"sequence":8"#),
             good.replace(r#""sequence":7"#, r#""sequence":-1"#),
         ] {
             assert_ne!(bad, good);
-            assert!(Release::parse(bad.as_bytes(), &Limits::DEFAULT).is_err(), "{bad}");
+            assert!(
+                Release::parse(bad.as_bytes(), &Limits::DEFAULT).is_err(),
+                "{bad}"
+            );
         }
         let unknown = good.replace(r#""product""#, r#""moon":1,"product""#);
         assert!(Release::parse(unknown.as_bytes(), &Limits::DEFAULT).is_ok());

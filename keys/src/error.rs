@@ -78,6 +78,8 @@ pub enum KeyError {
 
 impl KeyError {
     pub(crate) fn root(problem: impl Into<String>) -> Self {
-        Self::Root { problem: problem.into() }
+        Self::Root {
+            problem: problem.into(),
+        }
     }
 }

@@ -61,7 +61,10 @@ impl PublicKey {
     /// As [`PublicKey::from_spki`].
     pub fn from_pem(text: &str) -> Result<Self, KeyError> {
         let key = VerifyingKey::from_public_key_pem(text.trim_end()).map_err(|e| {
-            KeyError::Malformed { expected: "an Ed25519 public key in PEM", cause: e.to_string() }
+            KeyError::Malformed {
+                expected: "an Ed25519 public key in PEM",
+                cause: e.to_string(),
+            }
         })?;
         if key.is_weak() {
             return Err(KeyError::Weak);
@@ -74,7 +77,10 @@ impl PublicKey {
             expected: "an Ed25519 public key",
             cause: e.to_string(),
         })?;
-        Ok(Self { key, spki: der.as_bytes().to_vec() })
+        Ok(Self {
+            key,
+            spki: der.as_bytes().to_vec(),
+        })
     }
 
     /// Returns the key id: SHA-256 of the SubjectPublicKeyInfo.
@@ -91,7 +97,10 @@ impl PublicKey {
 
     /// Returns the key as a `PUBLIC KEY` PEM document.
     pub fn to_pem(&self) -> String {
-        format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", self.to_base64())
+        format!(
+            "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
+            self.to_base64()
+        )
     }
 
     /// Checks `signature` over `message`, strictly.
@@ -119,7 +128,9 @@ impl PrivateKey {
     /// Fails where the system has no random numbers to give.
     pub fn generate() -> Result<Self, KeyError> {
         let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(|e| KeyError::Random { cause: e.to_string() })?;
+        getrandom::fill(&mut seed).map_err(|e| KeyError::Random {
+            cause: e.to_string(),
+        })?;
         let key = SigningKey::from_bytes(&seed);
         zeroize::Zeroize::zeroize(&mut seed);
         Ok(Self { key })
@@ -142,10 +153,12 @@ impl PrivateKey {
     /// # Errors
     /// Fails where the key cannot be encoded.
     pub fn to_pem(&self) -> Result<zeroize::Zeroizing<String>, KeyError> {
-        self.key.to_pkcs8_pem(LineEnding::LF).map_err(|e| KeyError::Malformed {
-            expected: "a private key that can be encoded",
-            cause: e.to_string(),
-        })
+        self.key
+            .to_pkcs8_pem(LineEnding::LF)
+            .map_err(|e| KeyError::Malformed {
+                expected: "a private key that can be encoded",
+                cause: e.to_string(),
+            })
     }
 
     /// Returns the public half.
@@ -211,10 +224,14 @@ mod tests {
         let mut identity = [0; 32];
         identity[0] = 1;
         let order_eight =
-            hex::decode("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a").unwrap();
+            hex::decode("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a")
+                .unwrap();
         for point in [&[0; 32][..], &identity, &order_eight] {
             let spki = [&SPKI_HEAD[..], point].concat();
-            assert!(matches!(PublicKey::from_spki(&spki), Err(KeyError::Weak)), "{point:?}");
+            assert!(
+                matches!(PublicKey::from_spki(&spki), Err(KeyError::Weak)),
+                "{point:?}"
+            );
         }
     }
 

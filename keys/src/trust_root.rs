@@ -92,7 +92,10 @@ impl TrustRoot {
     /// Fails on every breach of SPEC 8.2, so that no half-valid root exists.
     pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, KeyError> {
         if bytes.len() as u64 > limits.trust_root_bytes {
-            return Err(KeyError::root(format!("is larger than {} bytes", limits.trust_root_bytes)));
+            return Err(KeyError::root(format!(
+                "is larger than {} bytes",
+                limits.trust_root_bytes
+            )));
         }
         let envelope = Envelope::parse(bytes, limits)?;
         if envelope.payload_type != media_type::TRUST_ROOT {
@@ -118,7 +121,13 @@ impl TrustRoot {
         signers: &[PrivateKey],
     ) -> Result<Vec<u8>, KeyError> {
         let keys = roles.values().flat_map(|(keys, _)| keys).map(|key| {
-            (key.keyid().to_hex(), WireKey { key_type: "ed25519".into(), spki: key.to_base64() })
+            (
+                key.keyid().to_hex(),
+                WireKey {
+                    key_type: "ed25519".into(),
+                    spki: key.to_base64(),
+                },
+            )
         });
         let wire = Wire {
             critical: Vec::new(),
@@ -130,7 +139,13 @@ impl TrustRoot {
                 .map(|(role, (keys, threshold))| {
                     let keyids: BTreeSet<_> = keys.iter().map(|key| key.keyid().to_hex()).collect();
                     let keyids = keyids.into_iter().collect();
-                    (*role, WireRole { keyids, threshold: *threshold })
+                    (
+                        *role,
+                        WireRole {
+                            keyids,
+                            threshold: *threshold,
+                        },
+                    )
                 })
                 .collect(),
         };
@@ -151,18 +166,30 @@ impl TrustRoot {
         for (name, key) in &wire.keys {
             let keyid = parse_keyid(name)?;
             if key.key_type != "ed25519" {
-                return Err(KeyError::root(format!("key {name} has unknown type {:?}", key.key_type)));
+                return Err(KeyError::root(format!(
+                    "key {name} has unknown type {:?}",
+                    key.key_type
+                )));
             }
             let public = PublicKey::from_base64(&key.spki)?;
             if public.keyid() != keyid {
-                return Err(KeyError::root(format!("key {name} is not named by its own hash")));
+                return Err(KeyError::root(format!(
+                    "key {name} is not named by its own hash"
+                )));
             }
             keys.insert(keyid, public);
         }
         let mut roles = BTreeMap::new();
         for (role, listed) in &wire.roles {
-            let keyids = listed.keyids.iter().map(|id| parse_keyid(id)).collect::<Result<_, _>>()?;
-            let role_keys = RoleKeys { keyids, threshold: listed.threshold };
+            let keyids = listed
+                .keyids
+                .iter()
+                .map(|id| parse_keyid(id))
+                .collect::<Result<_, _>>()?;
+            let role_keys = RoleKeys {
+                keyids,
+                threshold: listed.threshold,
+            };
             check_role(*role, &role_keys, listed.keyids.len(), &keys)?;
             roles.insert(*role, role_keys);
         }
@@ -171,7 +198,13 @@ impl TrustRoot {
                 return Err(KeyError::root(format!("role {needed} is missing")));
             }
         }
-        Ok(Self { product: wire.product, version: wire.version, keys, roles, digest })
+        Ok(Self {
+            product: wire.product,
+            version: wire.version,
+            keys,
+            roles,
+            digest,
+        })
     }
 
     /// Returns the product whose releases this root vouches for.
@@ -249,7 +282,10 @@ fn check_role(
         return Err(KeyError::root(format!("role {role} lists a key twice")));
     }
     if let Some(unknown) = listed.keyids.iter().find(|id| !keys.contains_key(id)) {
-        return Err(KeyError::root(format!("role {role} lists the unknown key {}", unknown.to_hex())));
+        return Err(KeyError::root(format!(
+            "role {role} lists the unknown key {}",
+            unknown.to_hex()
+        )));
     }
     if listed.threshold == 0 || listed.threshold > names {
         return Err(KeyError::root(format!(
@@ -269,12 +305,18 @@ pub fn sign(
     payload: Vec<u8>,
     signers: &[PrivateKey],
 ) -> Result<Envelope, KeyError> {
-    let mut envelope =
-        Envelope { payload_type: payload_type.into(), payload, signatures: Vec::new() };
+    let mut envelope = Envelope {
+        payload_type: payload_type.into(),
+        payload,
+        signatures: Vec::new(),
+    };
     let bytes = envelope.signed_bytes();
     for signer in signers {
         let keyid = signer.public()?.keyid();
-        envelope.signatures.push(Signature { keyid, sig: signer.sign(&bytes).to_vec() });
+        envelope.signatures.push(Signature {
+            keyid,
+            sig: signer.sign(&bytes).to_vec(),
+        });
     }
     envelope.signatures.sort_by_key(|s| s.keyid);
     envelope.signatures.dedup_by_key(|s| s.keyid);
@@ -309,7 +351,9 @@ mod tests {
         assert!(payload.contains(from), "{payload} lacks {from}");
         let signer = PrivateKey::from_pem(&signer.to_pem().unwrap()).unwrap();
         let payload = payload.replacen(from, to, 1).into_bytes();
-        sign(media_type::TRUST_ROOT, payload, &[signer]).unwrap().to_json()
+        sign(media_type::TRUST_ROOT, payload, &[signer])
+            .unwrap()
+            .to_json()
     }
 
     #[test]
@@ -320,7 +364,11 @@ mod tests {
         let releaser_id = releaser.public().unwrap().keyid();
         assert!(matches!(
             root.check_signatures(Role::Release, &by(boss)),
-            Err(KeyError::Threshold { needed: 1, found: 0, .. })
+            Err(KeyError::Threshold {
+                needed: 1,
+                found: 0,
+                ..
+            })
         ));
         let good = by(releaser);
         assert_eq!(
@@ -330,7 +378,9 @@ mod tests {
         assert!(root.check_signatures(Role::Root, &good).is_err());
         assert!(matches!(
             root.check_signatures(Role::Evidence, &good),
-            Err(KeyError::NoRole { role: Role::Evidence })
+            Err(KeyError::NoRole {
+                role: Role::Evidence
+            })
         ));
         let mut swapped = good.clone();
         swapped.payload_type = media_type::TRUST_ROOT.into();
@@ -340,7 +390,10 @@ mod tests {
         ));
         let mut none = good;
         none.signatures.clear();
-        assert!(matches!(root.check_signatures(Role::Release, &none), Err(KeyError::Unsigned)));
+        assert!(matches!(
+            root.check_signatures(Role::Release, &none),
+            Err(KeyError::Unsigned)
+        ));
     }
 
     #[test]
@@ -352,11 +405,20 @@ mod tests {
         envelope.signatures.push(envelope.signatures[0].clone());
         assert!(matches!(
             root.check_signatures(Role::Release, &envelope),
-            Err(KeyError::Threshold { needed: 2, found: 1, .. })
+            Err(KeyError::Threshold {
+                needed: 2,
+                found: 1,
+                ..
+            })
         ));
         let second = sign(media_type::IN_TOTO, b"{}".to_vec(), &[two]).unwrap();
         envelope.signatures[1] = second.signatures[0].clone();
-        assert_eq!(root.check_signatures(Role::Release, &envelope).unwrap().len(), 2);
+        assert_eq!(
+            root.check_signatures(Role::Release, &envelope)
+                .unwrap()
+                .len(),
+            2
+        );
     }
 
     #[test]
@@ -365,22 +427,40 @@ mod tests {
         let id = one.public().unwrap().keyid().to_hex();
         let good = root(&[&one], &[&one], 1);
         let cases = [
-            (r#""threshold":1"#.to_string(), r#""threshold":0"#.to_string()),
+            (
+                r#""threshold":1"#.to_string(),
+                r#""threshold":0"#.to_string(),
+            ),
             (r#""threshold":1"#.into(), r#""threshold":2"#.into()),
             (r#""threshold":1"#.into(), r#""threshold":-1"#.into()),
             (r#""type":"ed25519""#.into(), r#""type":"rsa""#.into()),
             (r#""version":1"#.into(), r#""version":0"#.into()),
             (r#""release""#.into(), r#""evidence""#.into()),
             (r#""release""#.into(), r#""moon""#.into()),
-            (format!(r#""keyids":["{id}"]"#), format!(r#""keyids":["{id}","{id}"]"#)),
+            (
+                format!(r#""keyids":["{id}"]"#),
+                format!(r#""keyids":["{id}","{id}"]"#),
+            ),
             (format!(r#""keyids":["{id}"]"#), r#""keyids":[]"#.into()),
-            (format!(r#"{{"{id}":"#), format!(r#"{{"{}":"#, Digest::of(b"").to_hex())),
-            (r#""product":"appliance""#.into(), r#""product":"../x""#.into()),
-            (r#""product""#.into(), r#""critical":["moon"],"product""#.into()),
+            (
+                format!(r#"{{"{id}":"#),
+                format!(r#"{{"{}":"#, Digest::of(b"").to_hex()),
+            ),
+            (
+                r#""product":"appliance""#.into(),
+                r#""product":"../x""#.into(),
+            ),
+            (
+                r#""product""#.into(),
+                r#""critical":["moon"],"product""#.into(),
+            ),
         ];
         for (from, to) in cases {
             let bad = changed(&one, &good, &from, &to);
-            assert!(TrustRoot::parse(&bad, &Limits::DEFAULT).is_err(), "{from} -> {to}");
+            assert!(
+                TrustRoot::parse(&bad, &Limits::DEFAULT).is_err(),
+                "{from} -> {to}"
+            );
         }
         let same = changed(&one, &good, r#""version":1"#, r#""version":1"#);
         assert!(TrustRoot::parse(&same, &Limits::DEFAULT).is_ok());

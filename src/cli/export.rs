@@ -1,0 +1,159 @@
+//! `bundle export`: from an image in a registry to a signed bundle.
+
+use std::path::PathBuf;
+
+use bundle::Error;
+use bundle::exit::ExitStatus;
+use bundle::export::{Choice, Order, Source, Wanted, export};
+use bundle::registry::ClientOptions;
+use bundle_format::{check_version, media_type};
+use serde::Serialize;
+
+use super::output::{Output, bytes, table};
+use super::{Outcome, files};
+
+/// Write an image from a registry as a signed bundle
+///
+/// The tag is resolved to a digest once. Image, configuration, layers and everything that refers to
+/// the image (signatures, attestations, SBOMs) are copied unchanged. PATH is whole or absent; an
+/// interrupted export leaves PATH.partial, from which the next run goes on.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  bundle export docker://quay.io/os/appliance:1.2.3 -o \
+    /media/stick/appliance-1.2.3 \\\n    --sign-key release.pem --trust-root trust-root.json \
+    --product appliance --sequence 12")]
+pub(crate) struct Args {
+    /// docker://HOST/REPOSITORY:TAG, oci:DIRECTORY:TAG or oci-archive:FILE:TAG
+    source: String,
+    /// Directory for the bundle; must not exist
+    #[arg(long, short, value_name = "PATH")]
+    output: PathBuf,
+    /// Private key to sign with (repeatable)
+    #[arg(long = "sign-key", required = true, value_name = "KEY.pem")]
+    sign_keys: Vec<PathBuf>,
+    /// Trust root of the hosts; the keys have to satisfy it
+    #[arg(long, value_name = "FILE")]
+    trust_root: PathBuf,
+    /// Product; has to be the one of the trust root [default: that one]
+    #[arg(long)]
+    product: Option<String>,
+    /// Version for people [default: the image's label org.opencontainers.image.version]
+    #[arg(long = "version", value_name = "VERSION")]
+    release_version: Option<String>,
+    /// Position in the product's order of releases, from 1; higher is newer
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    sequence: u64,
+    /// Registry reference that hosts go on following [default: the source]
+    #[arg(long, value_name = "HOST/REPOSITORY:TAG")]
+    reference: Option<String>,
+    /// Platform to carry, OS/ARCH[/VARIANT] (repeatable) [default: this machine's]
+    #[arg(long = "platform", value_name = "PLATFORM", conflicts_with = "all_platforms")]
+    platforms: Vec<Wanted>,
+    /// Carry every platform of a multi-platform image
+    #[arg(long)]
+    all_platforms: bool,
+    /// File with registry credentials [default: where podman and skopeo look]
+    #[arg(long, value_name = "FILE")]
+    authfile: Option<PathBuf>,
+    /// Directory with the registry's CA and client certificates [default: certs.d(5)]
+    #[arg(long, value_name = "DIR")]
+    cert_dir: Option<PathBuf>,
+    /// Verify the registry's certificate; false also allows plain HTTP
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    tls_verify: bool,
+}
+
+#[derive(Serialize)]
+struct ExportReport {
+    path: PathBuf,
+    product: String,
+    version: String,
+    sequence: u64,
+    source: String,
+    image: Option<String>,
+    signers: Vec<String>,
+    blobs: usize,
+    size: u64,
+    copied: u64,
+    reused: u64,
+    referrers: usize,
+}
+
+impl Args {
+    pub(crate) fn run(&self, output: &Output) -> Outcome {
+        let root = files::trust_root(&self.trust_root)?;
+        self.check(root.product())?;
+        let keys = self
+            .sign_keys
+            .iter()
+            .map(|path| files::private_key(path, output))
+            .collect::<Result<Vec<_>, _>>()?;
+        let options = ClientOptions {
+            authfile: self.authfile.clone(),
+            cert_dir: self.cert_dir.clone(),
+            tls_verify: self.tls_verify,
+            ..ClientOptions::default()
+        };
+        let source = Source::open(&self.source, options)?;
+        let order = Order {
+            platforms: match (self.all_platforms, self.platforms.as_slice()) {
+                (true, _) => Choice::All,
+                (false, []) => Choice::Host,
+                (false, wanted) => Choice::These(wanted.to_vec()),
+            },
+            output: self.output.clone(),
+            sequence: self.sequence,
+            version: self.release_version.clone(),
+            reference: self.reference.clone(),
+        };
+        let done = export(&source, &order, &root, &keys, &output.progress())?;
+        let release = &done.release;
+        let report = ExportReport {
+            path: self.output.clone(),
+            product: release.product.clone(),
+            version: release.version.clone(),
+            sequence: release.sequence,
+            source: release.source.clone(),
+            image: release.image().map(|image| image.digest.to_string()),
+            signers: done.signers.iter().map(|id| id.to_hex()).collect(),
+            blobs: release.blobs.len(),
+            size: release.total_size(),
+            copied: done.copied,
+            reused: done.reused,
+            referrers: release.index.len().saturating_sub(1),
+        };
+        let tag = release.image().and_then(|i| i.annotations.get(media_type::REF_NAME)).cloned();
+        let mut rows = vec![
+            ("Bundle", report.path.display().to_string()),
+            ("Release", format!("{} {} ({})", report.product, report.version, report.sequence)),
+            ("Image", report.image.clone().unwrap_or_default()),
+            ("Tag", tag.unwrap_or_default()),
+            ("Referrers", report.referrers.to_string()),
+            ("Size", format!("{} in {} blobs", bytes(report.size), report.blobs)),
+        ];
+        if report.reused > 0 {
+            rows.push(("Resumed", format!("{} were there already", bytes(report.reused))));
+        }
+        rows.extend(report.signers.iter().map(|id| ("Signed by", id.clone())));
+        output.result("bundle.export.v1", &report, &table(&rows));
+        Ok(ExitStatus::Done)
+    }
+
+    /// Refuses what would only fail after the download.
+    fn check(&self, product: &str) -> Result<(), Error> {
+        let usage = |option: &str, problem: String, hint: String| Error::Usage {
+            option: option.into(),
+            problem,
+            hint,
+        };
+        if let Some(named) = self.product.as_ref().filter(|named| *named != product) {
+            let hint = "use the trust root of this product, or leave --product out".into();
+            let problem = format!("{named:?} is not {product:?}, the product of the trust root");
+            return Err(usage("--product", problem, hint));
+        }
+        if let Some(Err(problem)) = self.release_version.as_ref().map(|v| check_version(v)) {
+            let hint = "use letters, digits and . _ - + ~ :".into();
+            return Err(usage("--version", problem, hint));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,110 @@
+//! `bundle verify`: is this what its signers made, byte for byte.
+
+use std::path::PathBuf;
+
+use bundle::exit::ExitStatus;
+use bundle::layout::Medium;
+use bundle::verify::Problem;
+use bundle::{Error, verify, worst};
+use bundle_format::Limits;
+use serde::Serialize;
+
+use super::output::{Output, bytes, table};
+use super::{Outcome, files};
+
+/// Check a bundle: who signed it, and every byte of it
+///
+/// The signature is checked first, then the list of files, then every chunk of every file, reading
+/// the medium once. All problems are listed, with file and byte range. Needs no network.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Directory or tar file of the bundle
+    path: PathBuf,
+    /// Trust root that says whose releases are accepted
+    #[arg(long, value_name = "FILE")]
+    trust_root: PathBuf,
+}
+
+#[derive(Serialize)]
+struct VerifyReport {
+    verified: bool,
+    product: Option<String>,
+    version: Option<String>,
+    sequence: Option<u64>,
+    source: Option<String>,
+    image: Option<String>,
+    signers: Vec<String>,
+    size: Option<u64>,
+    trust_root: String,
+    problems: Vec<ProblemReport>,
+}
+
+#[derive(Serialize)]
+struct ProblemReport {
+    code: &'static str,
+    file: String,
+    /// First byte, and the one behind the last.
+    range: Option<[u64; 2]>,
+    detail: String,
+    hint: String,
+}
+
+impl Args {
+    pub(crate) fn run(&self, output: &Output) -> Outcome {
+        let root = files::trust_root(&self.trust_root)?;
+        let medium = Medium::open(&self.path, &Limits::DEFAULT)
+            .map_err(|e| Error::file("opening", &self.path, e))?;
+        let found = verify::check(medium, &root, &output.progress())?;
+        let release = found.release.as_ref();
+        let report = VerifyReport {
+            verified: found.problems.is_empty(),
+            product: release.map(|r| r.product.clone()),
+            version: release.map(|r| r.version.clone()),
+            sequence: release.map(|r| r.sequence),
+            source: release.map(|r| r.source.clone()),
+            image: release.and_then(|r| Some(r.image()?.digest.to_string())),
+            signers: found.signers.iter().map(|id| id.to_hex()).collect(),
+            size: release.map(|r| r.total_size()),
+            trust_root: root.digest().to_string(),
+            problems: found.problems.iter().map(problem).collect(),
+        };
+        output.result("bundle.verify.v1", &report, &text(&report, &found.problems));
+        if found.problems.is_empty() {
+            return Ok(ExitStatus::Done);
+        }
+        let path = &self.path;
+        let count = found.problems.len();
+        output.say(&format!("error: {}: {count} problem(s), see above", path.display()));
+        if let Some(first) = found.problems.first() {
+            output.say(&format!("hint: {}", first.hint()));
+        }
+        Ok(worst(&found.problems))
+    }
+}
+
+fn text(report: &VerifyReport, problems: &[Problem]) -> String {
+    let mut rows = Vec::new();
+    if let (Some(product), Some(version), Some(sequence)) =
+        (&report.product, &report.version, report.sequence)
+    {
+        rows.push(("Release", format!("{product} {version} (sequence {sequence})")));
+        rows.push(("Source", report.source.clone().unwrap_or_default()));
+        rows.push(("Image", report.image.clone().unwrap_or_default()));
+        rows.extend(report.signers.iter().map(|id| ("Signed by", id.clone())));
+        rows.push(("Size", bytes(report.size.unwrap_or_default())));
+    }
+    let verdict = if report.verified { "yes: every byte is what was signed" } else { "NO" };
+    rows.extend(problems.iter().map(|problem| ("Problem", problem.to_string())));
+    rows.push(("Verified", verdict.into()));
+    table(&rows)
+}
+
+fn problem(problem: &Problem) -> ProblemReport {
+    ProblemReport {
+        code: problem.code(),
+        file: problem.file.clone(),
+        range: problem.range.as_ref().map(|range| [range.start, range.end]),
+        detail: problem.detail.clone(),
+        hint: problem.hint(),
+    }
+}

@@ -1,0 +1,304 @@
+//! Exporting: from an image in a registry to a signed bundle on a medium.
+//!
+//! Order: resolve the tag once; read the documents that tell what belongs to the image; copy its
+//! blobs in parallel, each hashed as it arrives; derive the chunk index; sign; publish. Until the
+//! last step everything lies in `PATH.partial`, and a second run goes on from there.
+
+mod platform;
+mod source;
+mod walk;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+
+use bundle_format::chunk::{CHUNK_BYTES, chunk_count};
+use bundle_format::layout::{EMPTY, index_json, release_manifest};
+use bundle_format::{BlobEntry, Chunks, Descriptor, Digest, Limits, Release, media_type};
+use bundle_keys::{PrivateKey, Role, TrustRoot};
+use oci_spec::image::ImageConfiguration;
+
+pub use platform::{Choice, Wanted, describe};
+pub use source::Source;
+pub use walk::Contents;
+
+use crate::Error;
+use crate::layout::{Finished, Staging};
+use crate::progress::Progress;
+
+/// Blobs that are copied at the same time.
+const PARALLEL: usize = 4;
+/// Whole tries for a blob whose bytes turn out wrong.
+const TRIES: usize = 2;
+
+/// What to export, under which name, for whom.
+#[derive(Debug)]
+pub struct Order {
+    /// Platforms to carry.
+    pub platforms: Choice,
+    /// Where the bundle goes; must not exist.
+    pub output: PathBuf,
+    /// Position in the product's order of releases.
+    pub sequence: u64,
+    /// Version; `None` takes the image's label `org.opencontainers.image.version`.
+    pub version: Option<String>,
+    /// Registry reference hosts follow; `None` takes the source's.
+    pub reference: Option<String>,
+}
+
+/// What an export did.
+#[derive(Debug)]
+pub struct Exported {
+    /// The release as it was signed.
+    pub release: Release,
+    /// Key ids of the signers.
+    pub signers: Vec<Digest>,
+    /// Bytes copied from the source.
+    pub copied: u64,
+    /// Bytes an earlier, interrupted run had copied already.
+    pub reused: u64,
+}
+
+/// Exports `source` as a bundle for the product of `root`, signed with `keys`.
+///
+/// # Errors
+/// Fails before anything is copied where the keys do not satisfy the trust root or the output
+/// exists; later failures leave `OUTPUT.partial` for the next run to go on with.
+pub fn export(
+    source: &Source,
+    order: &Order,
+    root: &TrustRoot,
+    keys: &[PrivateKey],
+    progress: &dyn Progress,
+) -> Result<Exported, Error> {
+    check_signers(root, keys)?;
+    let staging = Staging::open(&order.output)?;
+    let image = source.image()?;
+    let mut contents = Contents::of(source, &image, &order.platforms)?;
+    contents.add_own(BlobEntry { digest: Digest::of(EMPTY), size: EMPTY.len() as u64 })?;
+    let mut copy = copy_blobs(source, &contents, &staging, progress)?;
+    for bytes in contents.documents.iter().map(|(_, bytes)| bytes.as_slice()).chain([EMPTY]) {
+        let entry = staging.put(bytes)?;
+        let chunks = bytes.chunks(CHUNK_BYTES as usize).map(Digest::of).collect();
+        copy.chunks.insert(entry.digest, chunks);
+    }
+    let release = describe_release(source, order, root, &contents, &copy, &staging)?;
+    let signers = seal(release.clone(), &copy.chunks, keys, staging)?;
+    Ok(Exported { release, signers, copied: copy.copied, reused: copy.reused })
+}
+
+/// Refuses keys whose signature the hosts would not accept.
+fn check_signers(root: &TrustRoot, keys: &[PrivateKey]) -> Result<(), Error> {
+    let probe = bundle_keys::sign(media_type::IN_TOTO, Vec::new(), keys);
+    let verdict = probe.and_then(|envelope| {
+        let signers = root.check_signatures(Role::Release, &envelope)?;
+        Ok(envelope.signatures.into_iter().find(|s| !signers.contains(&s.keyid)))
+    });
+    let usage = |problem: String| Error::Usage {
+        option: "--sign-key".into(),
+        problem,
+        hint: "`bundle trust show` lists the keys that may sign releases".into(),
+    };
+    match verdict {
+        Ok(None) => Ok(()),
+        Ok(Some(other)) => Err(usage(format!(
+            "key {} has no role `release` in the trust root",
+            other.keyid.to_hex()
+        ))),
+        Err(error) => Err(usage(error.to_string())),
+    }
+}
+
+#[derive(Debug, Default)]
+struct Copy {
+    chunks: BTreeMap<Digest, Vec<Digest>>,
+    copied: u64,
+    reused: u64,
+}
+
+/// Copies every blob but the documents, several at a time; stops all at the first failure.
+fn copy_blobs(
+    source: &Source,
+    contents: &Contents,
+    staging: &Staging,
+    progress: &dyn Progress,
+) -> Result<Copy, Error> {
+    let own = Digest::of(EMPTY);
+    let blobs: Vec<_> = contents.to_copy().filter(|blob| blob.digest != own).collect();
+    progress.stage("exporting", blobs.iter().fold(0, |sum, b| sum.saturating_add(b.size)));
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let (copied, reused) = (AtomicU64::new(0), AtomicU64::new(0));
+    let results = Mutex::new((BTreeMap::new(), None));
+    let lock = || results.lock().unwrap_or_else(|poison| poison.into_inner());
+    let work = || {
+        while !stop.load(Ordering::Relaxed) {
+            let turn = next.fetch_add(1, Ordering::Relaxed);
+            let Some(blob) = blobs.get(turn) else { return };
+            let stopped = || stop.load(Ordering::Relaxed) || progress.interrupted();
+            match copy_blob(source, blob, staging, progress, &stopped) {
+                Ok((chunks, before)) => {
+                    reused.fetch_add(before, Ordering::Relaxed);
+                    copied.fetch_add(blob.size.saturating_sub(before), Ordering::Relaxed);
+                    lock().0.insert(blob.digest, chunks);
+                }
+                Err(error) => {
+                    stop.store(true, Ordering::Relaxed);
+                    lock().1.get_or_insert(error);
+                }
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..PARALLEL.min(blobs.len()) {
+            scope.spawn(work);
+        }
+    });
+    let (chunks, failure) = results.into_inner().unwrap_or_else(|poison| poison.into_inner());
+    if progress.interrupted() {
+        return Err(Error::Interrupted);
+    }
+    match failure {
+        Some(error) => Err(error),
+        None => Ok(Copy { chunks, copied: copied.into_inner(), reused: reused.into_inner() }),
+    }
+}
+
+/// Copies one blob; returns its chunk hashes and how many of its bytes were there before.
+fn copy_blob(
+    source: &Source,
+    blob: &Descriptor,
+    staging: &Staging,
+    progress: &dyn Progress,
+    stopped: &dyn Fn() -> bool,
+) -> Result<(Vec<Digest>, u64), Error> {
+    let mut found = None;
+    for _ in 0..TRIES {
+        let entry = BlobEntry { digest: blob.digest, size: blob.size };
+        let mut writer = staging.blob(entry)?;
+        let before = writer.received();
+        progress.advance(before);
+        source
+            .blob(blob, before, &mut |part| {
+                if stopped() {
+                    return Err(std::io::ErrorKind::Interrupted.into());
+                }
+                progress.advance(part.len() as u64);
+                writer.write(part)
+            })
+            .map_err(|error| if stopped() { Error::Interrupted } else { error })?;
+        match writer.finish()? {
+            Finished::Whole(chunks) => return Ok((chunks, before)),
+            Finished::WrongDigest { found: other } => found = Some(other),
+        }
+    }
+    Err(Error::Image {
+        object: format!("blob {}", blob.digest),
+        problem: match found {
+            Some(found) => format!("the source sends other bytes, with digest {found}"),
+            None => "the source does not send it".into(),
+        },
+    })
+}
+
+/// Says what the release is: from the order, the trust root and the image's own labels.
+fn describe_release(
+    source: &Source,
+    order: &Order,
+    root: &TrustRoot,
+    contents: &Contents,
+    copy: &Copy,
+    staging: &Staging,
+) -> Result<Release, Error> {
+    let config = match &contents.config {
+        Some(config) => read_config(config, staging),
+        None => None,
+    };
+    let label = |name: &str| {
+        let config = config.as_ref()?.config().as_ref()?;
+        config.labels().as_ref()?.get(name).cloned()
+    };
+    let usage = |option: &str, problem: &str, hint: &str| Error::Usage {
+        option: option.into(),
+        problem: problem.into(),
+        hint: hint.into(),
+    };
+    let version =
+        order.version.clone().or_else(|| label("org.opencontainers.image.version")).ok_or_else(
+            || {
+                let problem = "the image has no label org.opencontainers.image.version";
+                usage("--version", problem, "give the version with --version")
+            },
+        )?;
+    let reference = order.reference.clone().or_else(|| source.reference()).ok_or_else(|| {
+        let problem = "a layout does not say which registry reference hosts follow";
+        usage("--reference", problem, "give it, such as --reference quay.io/os/appliance:1.2.3")
+    })?;
+    let created = label("org.opencontainers.image.created")
+        .or_else(|| config.as_ref()?.created().clone())
+        .filter(|created| created.len() <= 40);
+    let blobs = contents.entries();
+    let index = staging.put(&chunk_index(&blobs, &copy.chunks)?)?;
+    Ok(Release {
+        critical: Vec::new(),
+        product: root.product().into(),
+        version,
+        sequence: order.sequence,
+        created,
+        source: reference,
+        index: contents.index.clone(),
+        blobs,
+        chunks: Chunks { size: CHUNK_BYTES, index },
+    })
+}
+
+/// Reads the image's configuration for its labels; artifacts have none, which is no failure.
+fn read_config(config: &Descriptor, staging: &Staging) -> Option<ImageConfiguration> {
+    if config.size > Limits::DEFAULT.manifest_bytes {
+        return None;
+    }
+    let bytes = std::fs::read(staging.path().join(config.digest.blob_path())).ok()?;
+    bundle_format::json::parse(&bytes, &Limits::DEFAULT).ok()
+}
+
+fn chunk_index(
+    blobs: &[BlobEntry],
+    chunks: &BTreeMap<Digest, Vec<Digest>>,
+) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    for blob in blobs {
+        let hashes = chunks.get(&blob.digest).map(Vec::as_slice).unwrap_or_default();
+        if hashes.len() as u64 != chunk_count(blob.size) {
+            return Err(Error::Image {
+                object: format!("blob {}", blob.digest),
+                problem: format!("is not {} bytes long", blob.size),
+            });
+        }
+        bytes.extend(hashes.iter().flat_map(|hash| *hash.as_bytes()));
+    }
+    Ok(bytes)
+}
+
+/// Signs the release and publishes the bundle; returns who signed.
+fn seal(
+    release: Release,
+    chunks: &BTreeMap<Digest, Vec<Digest>>,
+    keys: &[PrivateKey],
+    staging: Staging,
+) -> Result<Vec<Digest>, Error> {
+    let object = release.image().map_or_else(String::new, |image| image.digest.to_string());
+    let refuse = |problem: String| Error::Image { object: object.clone(), problem };
+    let payload =
+        release.to_json(&Limits::DEFAULT).map_err(|e| refuse(format!("the statement's {e}")))?;
+    let envelope = bundle_keys::sign(media_type::IN_TOTO, payload, keys)
+        .map_err(|e| refuse(e.to_string()))?;
+    let envelope_blob = staging.put(&envelope.to_json())?;
+    let manifest = release_manifest(&release, envelope_blob);
+    let manifest_blob = staging.put(&manifest)?;
+    let mut all = release.blobs.clone();
+    all.extend([envelope_blob, manifest_blob, release.chunks.index]);
+    debug_assert_eq!(chunks.len(), release.blobs.len());
+    staging.publish(&all, &index_json(&release, &manifest))?;
+    Ok(envelope.signatures.iter().map(|s| s.keyid).collect())
+}

@@ -1,0 +1,161 @@
+//! What belongs to an image: its documents, blobs and everything that refers to it.
+//!
+//! Threats: a registry that answers with documents without end or referrers that refer in circles.
+//! Defences: each digest is visited once and the number of blobs is capped.
+
+use std::collections::BTreeSet;
+
+use bundle_format::manifest::{Document, is_document};
+use bundle_format::{BlobEntry, Descriptor, Digest, Limits, media_type};
+
+use super::platform::{Choice, Wanted, describe};
+use super::source::Source;
+use crate::Error;
+
+/// Everything a bundle carries of an image.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// Descriptors for `index.json`; the image first.
+    pub index: Vec<Descriptor>,
+    /// Manifests and indexes, read already.
+    pub documents: Vec<(Descriptor, Vec<u8>)>,
+    /// Every blob, documents included, in reading order.
+    pub blobs: Vec<Descriptor>,
+    /// Configuration of the first image.
+    pub config: Option<Descriptor>,
+    seen: BTreeSet<Digest>,
+}
+
+impl Contents {
+    /// Collects what belongs to `image`, as `source` has it.
+    ///
+    /// An index is carried as it is, so that its digest stays what the registry and its signers
+    /// know; of the manifests it names only the chosen ones come along.
+    ///
+    /// # Errors
+    /// Fails where the source does, on documents that are none, and where no platform matches.
+    pub fn of(source: &Source, image: &Descriptor, choice: &Choice) -> Result<Self, Error> {
+        let mut contents = Self::default();
+        let mut subjects = Vec::new();
+        contents.index.push(image.clone());
+        contents.add(source, image, choice, &mut subjects)?;
+        let mut next = 0;
+        while let Some(subject) = subjects.get(next).copied() {
+            next += 1;
+            for referrer in source.referrers(subject)? {
+                if contents.seen.contains(&referrer.digest) {
+                    continue;
+                }
+                contents.add(source, &referrer, &Choice::All, &mut subjects)?;
+                contents.index.push(referrer);
+            }
+        }
+        Ok(contents)
+    }
+
+    fn add(
+        &mut self,
+        source: &Source,
+        descriptor: &Descriptor,
+        choice: &Choice,
+        subjects: &mut Vec<Digest>,
+    ) -> Result<(), Error> {
+        if !self.note(descriptor)? {
+            return Ok(());
+        }
+        if !is_document(&descriptor.media_type) {
+            return Ok(());
+        }
+        subjects.push(descriptor.digest);
+        let bytes = source.document(descriptor)?;
+        let document = parse(descriptor, &bytes)?;
+        self.documents.push((descriptor.clone(), bytes));
+        match document {
+            Document::Index(index) => {
+                for manifest in chosen(&index.manifests, choice)? {
+                    self.add(source, manifest, choice, subjects)?;
+                }
+            }
+            Document::Manifest(manifest) => {
+                if self.config.is_none() && manifest.config.media_type != media_type::OCI_EMPTY {
+                    self.config = Some(manifest.config.clone());
+                }
+                for part in [&manifest.config].into_iter().chain(&manifest.layers) {
+                    self.note(part)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes a blob; false where it is known already.
+    fn note(&mut self, descriptor: &Descriptor) -> Result<bool, Error> {
+        if !self.seen.insert(descriptor.digest) {
+            return Ok(false);
+        }
+        if self.blobs.len() >= Limits::DEFAULT.blobs {
+            return Err(Error::Image {
+                object: descriptor.digest.to_string(),
+                problem: format!("the image has more than {} blobs", Limits::DEFAULT.blobs),
+            });
+        }
+        self.blobs.push(descriptor.clone());
+        Ok(true)
+    }
+
+    /// Returns the blobs that are still to be copied: all but the documents.
+    pub fn to_copy(&self) -> impl Iterator<Item = &Descriptor> {
+        let read: BTreeSet<_> = self.documents.iter().map(|(d, _)| d.digest).collect();
+        self.blobs.iter().filter(move |blob| !read.contains(&blob.digest))
+    }
+
+    /// Returns digest and size of every blob, in reading order.
+    pub fn entries(&self) -> Vec<BlobEntry> {
+        self.blobs.iter().map(|b| BlobEntry { digest: b.digest, size: b.size }).collect()
+    }
+
+    /// Adds a blob that the bundle itself needs, unless the image has it already.
+    ///
+    /// # Errors
+    /// Fails beyond the cap on blobs.
+    pub fn add_own(&mut self, blob: BlobEntry) -> Result<(), Error> {
+        let descriptor = Descriptor {
+            media_type: media_type::OCI_EMPTY.into(),
+            digest: blob.digest,
+            size: blob.size,
+            artifact_type: None,
+            annotations: Default::default(),
+            platform: None,
+        };
+        self.note(&descriptor).map(|_| ())
+    }
+}
+
+fn chosen<'a>(manifests: &'a [Descriptor], choice: &Choice) -> Result<Vec<&'a Descriptor>, Error> {
+    let wanted = match choice {
+        Choice::All => return Ok(manifests.iter().collect()),
+        Choice::Host => vec![Wanted::host()],
+        Choice::These(wanted) => wanted.clone(),
+    };
+    if let Some(absent) = wanted.iter().find(|w| w.among(manifests).is_none()) {
+        return Err(missing(absent, manifests));
+    }
+    let is_wanted = |m: &&Descriptor| {
+        m.platform.as_ref().is_some_and(|p| wanted.iter().any(|wanted| wanted.matches(p)))
+    };
+    Ok(manifests.iter().filter(is_wanted).collect())
+}
+
+fn missing(wanted: &Wanted, manifests: &[Descriptor]) -> Error {
+    Error::WrongPlatform {
+        wanted: wanted.to_string(),
+        available: manifests.iter().filter_map(|m| m.platform.as_ref().map(describe)).collect(),
+    }
+}
+
+fn parse(descriptor: &Descriptor, bytes: &[u8]) -> Result<Document, Error> {
+    Document::parse(bytes, &descriptor.media_type, &Limits::DEFAULT).map_err(|e| Error::Image {
+        object: format!("manifest {}", descriptor.digest),
+        problem: e.to_string(),
+    })
+}

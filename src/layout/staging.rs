@@ -1,0 +1,319 @@
+//! A bundle in the making: a layout beside its final place, resumable until it is whole.
+//!
+//! Work happens in `PATH.partial`. A blob that is whole there has its final name; one that is not
+//! ends in `.partial` and goes on where it stopped. What an earlier run left is hashed again before
+//! it counts. Publishing removes whatever the bundle does not list, makes everything durable and
+//! renames the directory, so that PATH is whole or absent at every instant.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use bundle_format::chunk::CHUNK_BYTES;
+use bundle_format::layout::{BLOBS_PATH, INDEX_PATH, OCI_LAYOUT, OCI_LAYOUT_PATH};
+use bundle_format::{BlobEntry, Digest};
+use cap_std_ext::cap_std;
+use ocidir::OciDir;
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags};
+use sha2::{Digest as _, Sha256};
+
+use crate::Error;
+
+/// The directory a bundle is assembled in, locked against a second run.
+#[derive(Debug)]
+pub struct Staging {
+    target: PathBuf,
+    path: PathBuf,
+    lock: OwnedFd,
+    layout: OciDir,
+}
+
+/// A blob on its way in; hashed as it arrives.
+#[derive(Debug)]
+pub struct BlobWriter {
+    blob: BlobEntry,
+    partial: PathBuf,
+    whole: PathBuf,
+    file: File,
+    received: u64,
+    hash: Sha256,
+    chunk: Sha256,
+    in_chunk: u64,
+    chunks: Vec<Digest>,
+}
+
+/// How a finished blob turned out.
+#[derive(Debug)]
+pub enum Finished {
+    /// Every byte is what the digest says; the hashes of its chunks.
+    Whole(Vec<Digest>),
+    /// The bytes have another digest; the partial file is gone.
+    WrongDigest {
+        /// Digest of what arrived.
+        found: Digest,
+    },
+}
+
+impl Staging {
+    /// Opens `TARGET.partial`, making it or going on with what an earlier run left.
+    ///
+    /// # Errors
+    /// Fails where the target exists, another run holds the lock, or the directory cannot be made.
+    pub fn open(target: &Path) -> Result<Self, Error> {
+        if target.symlink_metadata().is_ok() {
+            return Err(Error::Exists {
+                path: target.into(),
+            });
+        }
+        let name = target.file_name().ok_or_else(|| Error::Usage {
+            option: "--output".into(),
+            problem: format!("{} has no name for a bundle", target.display()),
+            hint: "give a path such as /media/stick/appliance-1.2.3".into(),
+        })?;
+        let mut partial = name.to_os_string();
+        partial.push(".partial");
+        let path = target.with_file_name(partial);
+        match fs::create_dir(&path) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(Error::file("creating", path, e));
+            }
+            _ => {}
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let lock = rustix::fs::openat(CWD, &path, flags, Mode::empty())
+            .map_err(|e| Error::file("opening", &path, e.into()))?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(
+            |e| match e {
+                rustix::io::Errno::WOULDBLOCK => Error::Busy { path: path.clone() },
+                e => Error::file("locking", &path, e.into()),
+            },
+        )?;
+        let dir = cap_std::fs::Dir::open_ambient_dir(&path, cap_std::ambient_authority())
+            .map_err(|e| Error::file("opening", &path, e))?;
+        let layout =
+            OciDir::ensure(dir).map_err(|e| Error::file("creating", &path, io::Error::other(e)))?;
+        Ok(Self {
+            target: target.into(),
+            path,
+            lock,
+            layout,
+        })
+    }
+
+    /// Returns the directory that work happens in.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Begins or resumes a blob; [`BlobWriter::received`] tells how much is there already.
+    ///
+    /// # Errors
+    /// Fails where the file cannot be made or read back.
+    pub fn blob(&self, blob: BlobEntry) -> Result<BlobWriter, Error> {
+        let whole = self.path.join(blob.digest.blob_path());
+        let partial = whole.with_extension("partial");
+        if !partial.exists() && whole.exists() {
+            fs::rename(&whole, &partial).map_err(|e| Error::file("resuming", &whole, e))?;
+        }
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false);
+        let file = file
+            .clone()
+            .open(&partial)
+            .map_err(|e| Error::file("creating", &partial, e))?;
+        let mut writer = BlobWriter {
+            blob,
+            partial,
+            whole,
+            file,
+            received: 0,
+            hash: Sha256::new(),
+            chunk: Sha256::new(),
+            in_chunk: 0,
+            chunks: Vec::new(),
+        };
+        writer
+            .rehash()
+            .map_err(|e| Error::file("resuming", &writer.partial, e))?;
+        Ok(writer)
+    }
+
+    /// Stores a small blob whole.
+    ///
+    /// # Errors
+    /// Fails where it cannot be written.
+    pub fn put(&self, bytes: &[u8]) -> Result<BlobEntry, Error> {
+        let entry = BlobEntry {
+            digest: Digest::of(bytes),
+            size: bytes.len() as u64,
+        };
+        let path = self.path.join(entry.digest.blob_path());
+        let fail = |e: ocidir::Error| Error::file("writing", &path, into_io(e));
+        let digest = entry.digest.to_string().parse().map_err(io::Error::other);
+        let digest: ocidir::oci_spec::image::Digest =
+            digest.map_err(|e| Error::file("writing", &path, e))?;
+        let any = ocidir::oci_spec::image::MediaType::Other("application/octet-stream".into());
+        let descriptor = ocidir::oci_spec::image::Descriptor::new(any, entry.size, digest);
+        let mut writer = self.layout.create_blob().map_err(fail)?;
+        writer
+            .write_all(bytes)
+            .map_err(|e| Error::file("writing", &path, e))?;
+        writer.complete_verified_as(&descriptor).map_err(fail)?;
+        Ok(entry)
+    }
+
+    /// Makes the bundle whole: writes `index.json`, drops what `blobs` does not list, syncs, and
+    /// renames the directory to its final name.
+    ///
+    /// # Errors
+    /// Fails where something cannot be written; the staging directory then stays.
+    pub fn publish(self, blobs: &[BlobEntry], index_json: &[u8]) -> Result<(), Error> {
+        let keep: std::collections::BTreeSet<_> = blobs.iter().map(|b| b.digest.to_hex()).collect();
+        let blobs_path = self.path.join(BLOBS_PATH);
+        let listing = fs::read_dir(&blobs_path).map_err(|e| Error::file("reading", &blobs_path, e));
+        for item in listing? {
+            let item = item.map_err(|e| Error::file("reading", &blobs_path, e))?;
+            if !item
+                .file_name()
+                .to_str()
+                .is_some_and(|name| keep.contains(name))
+            {
+                fs::remove_file(item.path())
+                    .map_err(|e| Error::file("removing", item.path(), e))?;
+            } else {
+                readable(&item.path())?;
+            }
+        }
+        for (name, bytes) in [(OCI_LAYOUT_PATH, OCI_LAYOUT), (INDEX_PATH, index_json)] {
+            let path = self.path.join(name);
+            fs::write(&path, bytes).map_err(|e| Error::file("writing", &path, e))?;
+            readable(&path)?;
+        }
+        rustix::fs::syncfs(&self.lock).map_err(|e| Error::file("syncing", &self.path, e.into()))?;
+        rustix::fs::renameat_with(CWD, &self.path, CWD, &self.target, RenameFlags::NOREPLACE)
+            .or_else(|e| match e {
+                // File systems such as vfat over FUSE know no flags; the target was absent above.
+                rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS => {
+                    rustix::fs::renameat(CWD, &self.path, CWD, &self.target)
+                }
+                e => Err(e),
+            })
+            .map_err(|e| match e {
+                rustix::io::Errno::EXIST => Error::Exists {
+                    path: self.target.clone(),
+                },
+                e => Error::file("publishing", &self.target, e.into()),
+            })?;
+        rustix::fs::syncfs(&self.lock).map_err(|e| Error::file("syncing", &self.target, e.into()))
+    }
+}
+
+impl BlobWriter {
+    /// Returns how many bytes are there.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// Fails where they cannot be written, and where they exceed the blob's size.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let after = self.received.saturating_add(bytes.len() as u64);
+        if after > self.blob.size {
+            return Err(io::Error::other(format!(
+                "more than {} bytes",
+                self.blob.size
+            )));
+        }
+        self.file.write_all(bytes)?;
+        self.hash_part(bytes);
+        Ok(())
+    }
+
+    /// Ends the blob: checks digest and size, makes it durable, gives it its final name.
+    ///
+    /// # Errors
+    /// Fails where the file cannot be synced or renamed.
+    pub fn finish(mut self) -> Result<Finished, Error> {
+        if self.in_chunk > 0 {
+            let chunk = std::mem::take(&mut self.chunk);
+            self.chunks
+                .push(Digest::from_bytes(chunk.finalize().into()));
+        }
+        let found = match self.chunks.as_slice() {
+            [only] => *only,
+            _ => Digest::from_bytes(self.hash.finalize().into()),
+        };
+        if found != self.blob.digest || self.received != self.blob.size {
+            fs::remove_file(&self.partial)
+                .map_err(|e| Error::file("removing", &self.partial, e))?;
+            return Ok(Finished::WrongDigest { found });
+        }
+        self.file
+            .sync_data()
+            .map_err(|e| Error::file("syncing", &self.partial, e))?;
+        fs::rename(&self.partial, &self.whole)
+            .map_err(|e| Error::file("renaming", &self.partial, e))?;
+        Ok(Finished::Whole(self.chunks))
+    }
+
+    /// Hashes what an earlier run left and cuts what is too much.
+    fn rehash(&mut self) -> io::Result<()> {
+        if self.file.metadata()?.len() > self.blob.size {
+            self.file.set_len(0)?;
+        }
+        let mut buffer = vec![0; CHUNK_BYTES as usize];
+        loop {
+            let count = self.file.read(&mut buffer)?;
+            let Some(part) = buffer.get(..count).filter(|part| !part.is_empty()) else {
+                break;
+            };
+            self.hash_part(part);
+        }
+        self.file.seek(io::SeekFrom::Start(self.received))?;
+        Ok(())
+    }
+
+    fn hash_part(&mut self, mut bytes: &[u8]) {
+        self.received += bytes.len() as u64;
+        // A blob of one chunk has its digest for its chunk hash; hashing it once is enough.
+        if self.blob.size > CHUNK_BYTES {
+            self.hash.update(bytes);
+        }
+        while !bytes.is_empty() {
+            let room = (CHUNK_BYTES - self.in_chunk).min(bytes.len() as u64);
+            let (part, rest) = bytes.split_at(room as usize);
+            self.chunk.update(part);
+            self.in_chunk += room;
+            if self.in_chunk == CHUNK_BYTES {
+                let chunk = std::mem::take(&mut self.chunk);
+                self.chunks
+                    .push(Digest::from_bytes(chunk.finalize().into()));
+                self.in_chunk = 0;
+            }
+            bytes = rest;
+        }
+    }
+}
+
+/// Lets everybody read a file of the bundle, whatever the umask and the writer chose.
+fn readable(path: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::PermissionsExt as _;
+    match fs::set_permissions(path, fs::Permissions::from_mode(0o644)) {
+        // Sticks with vfat or exfat have no modes to set.
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        other => other.map_err(|e| Error::file("writing", path, e)),
+    }
+}
+
+fn into_io(error: ocidir::Error) -> io::Error {
+    match error {
+        ocidir::Error::Io(error) => error,
+        other => io::Error::other(other),
+    }
+}

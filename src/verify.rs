@@ -1,0 +1,444 @@
+//! The one way from bytes on a medium to a [`VerifiedBundle`].
+//!
+//! Scope: finding the release statement, checking who signed it, deriving what every file has to
+//! be, and reading content chunk by chunk. Steps are numbered as in SPEC 6.
+//!
+//! Threats: everything on the medium is hostile, and may change between two reads. Defences: before
+//! the signature is checked only three small documents are parsed, under caps, to find the envelope
+//! (6.1-6.3); what they say is then derived from the signed statement and compared byte for byte
+//! (6.5); files and statement have to match one to one (6.6); no byte of content is handed on
+//! before its chunk was checked (6.9).
+
+mod content;
+mod problem;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
+
+use bundle_format::dsse::Envelope;
+use bundle_format::layout::{self, FindError, INDEX_PATH, OCI_LAYOUT, OCI_LAYOUT_PATH};
+use bundle_format::manifest::{Document, is_document};
+use bundle_format::{BlobEntry, ChunkIndex, Descriptor, Digest, Limits, Release, media_type};
+use bundle_keys::{KeyError, Role, TrustRoot};
+
+pub use content::BlobReader;
+pub use problem::{Problem, ProblemKind};
+
+use crate::Error;
+use crate::layout::{EntryKind, Medium};
+use crate::progress::Progress;
+
+/// A bundle whose statement is signed by enough trusted keys, whose files are all there and no
+/// more, and whose content is checked as it is read. Only this module makes one.
+#[derive(Debug)]
+pub struct VerifiedBundle {
+    medium: Medium,
+    release: Release,
+    signers: BTreeSet<Digest>,
+    chunks: ChunkIndex,
+    statement: Digest,
+}
+
+/// What `verify` found out about a bundle.
+#[derive(Debug)]
+pub struct Report {
+    /// The release, once its statement was found to be signed by trusted keys.
+    pub release: Option<Release>,
+    /// Key ids of the trusted signers.
+    pub signers: BTreeSet<Digest>,
+    /// Everything that is wrong; empty for a good bundle.
+    pub problems: Vec<Problem>,
+}
+
+/// What a bundle claims about itself, found without checking a single signature.
+#[derive(Debug)]
+pub struct Claim {
+    /// The release as the statement describes it.
+    pub release: Release,
+    /// Key ids that the envelope names.
+    pub signers: Vec<Digest>,
+    /// Size of the envelope in bytes.
+    pub envelope: BlobEntry,
+}
+
+/// Opens a bundle for use: everything but the content is checked now, the content as it is read.
+///
+/// # Errors
+/// Returns [`Error::Rejected`] with every problem found.
+pub fn open(medium: Medium, root: &TrustRoot) -> Result<VerifiedBundle, Error> {
+    let path = medium.path().to_path_buf();
+    match examine(medium, root, &Limits::DEFAULT) {
+        (Some(bundle), problems) if problems.is_empty() => Ok(bundle),
+        (_, problems) => Err(Error::Rejected { path, problems }),
+    }
+}
+
+/// Checks everything, reading each byte of the medium once, and reports all problems.
+///
+/// # Errors
+/// Fails only where it was interrupted; what is wrong with the bundle is in the report.
+pub fn check(medium: Medium, root: &TrustRoot, progress: &dyn Progress) -> Result<Report, Error> {
+    let (bundle, mut problems) = examine(medium, root, &Limits::DEFAULT);
+    let Some(bundle) = bundle else {
+        return Ok(Report {
+            release: None,
+            signers: BTreeSet::new(),
+            problems,
+        });
+    };
+    progress.stage("verifying", bundle.release.total_size());
+    let found = content::check_all(
+        &bundle.medium,
+        &bundle.chunks,
+        &bundle.release.blobs,
+        progress,
+    );
+    if progress.interrupted() {
+        return Err(Error::Interrupted);
+    }
+    for problem in found {
+        // Missing and misplaced files were found by the listing already.
+        let found_before = |known: &Problem| {
+            known.file == problem.file && (known.range.is_none() || known.range == problem.range)
+        };
+        if !problems.iter().any(found_before) {
+            problems.push(problem);
+        }
+    }
+    Ok(Report {
+        release: Some(bundle.release),
+        signers: bundle.signers,
+        problems,
+    })
+}
+
+/// Reads what a bundle says about itself, trusting nothing and promising nothing.
+///
+/// # Errors
+/// Returns [`Error::Rejected`] where no release statement can be found or read.
+pub fn claim(medium: &Medium) -> Result<Claim, Error> {
+    let limits = &Limits::DEFAULT;
+    let rejected = |problem| Error::Rejected {
+        path: medium.path().to_path_buf(),
+        problems: vec![problem],
+    };
+    let found = find(medium, limits).map_err(rejected)?;
+    let signers = found.envelope.signatures.iter().map(|s| s.keyid).collect();
+    let release = Release::parse(&found.envelope.payload, limits).map_err(|e| {
+        let path = found.envelope_blob.digest.blob_path();
+        rejected(Problem::new(ProblemKind::NotABundle, &path, e))
+    })?;
+    Ok(Claim {
+        release,
+        signers,
+        envelope: found.envelope_blob,
+    })
+}
+
+impl VerifiedBundle {
+    /// Returns the signed statement.
+    pub fn release(&self) -> &Release {
+        &self.release
+    }
+
+    /// Returns the key ids of the trusted signers.
+    pub fn signers(&self) -> &BTreeSet<Digest> {
+        &self.signers
+    }
+
+    /// Returns the digest of the signed statement, a name for exactly this release.
+    pub fn statement(&self) -> Digest {
+        self.statement
+    }
+
+    /// Opens a blob; each byte is checked before it is returned.
+    ///
+    /// # Errors
+    /// Fails where the medium no longer has the file, or has another.
+    pub fn blob(&self, digest: &Digest) -> Result<BlobReader<'_>, Problem> {
+        BlobReader::open(&self.medium, &self.chunks, digest)
+    }
+
+    /// Reads a small blob whole, such as a manifest or a configuration.
+    ///
+    /// # Errors
+    /// Fails where it is larger than the cap for manifests, and as [`VerifiedBundle::blob`].
+    pub fn small_blob(&self, digest: &Digest) -> Result<Vec<u8>, Problem> {
+        let path = digest.blob_path();
+        if self
+            .chunks
+            .size(digest)
+            .is_none_or(|size| size > Limits::DEFAULT.manifest_bytes)
+        {
+            let detail = "is too large for a manifest or configuration";
+            return Err(Problem::new(ProblemKind::Inconsistent, &path, detail));
+        }
+        let mut bytes = Vec::new();
+        match self.blob(digest)?.read_to_end(&mut bytes) {
+            Ok(_) => Ok(bytes),
+            Err(error) => Err(into_problem(error, &path)),
+        }
+    }
+}
+
+/// Returns the problem inside an error of a [`BlobReader`], or makes one of another error.
+pub fn into_problem(error: std::io::Error, path: &str) -> Problem {
+    let text = error.to_string();
+    match error.into_inner().map(|inner| inner.downcast::<Problem>()) {
+        Some(Ok(problem)) => *problem,
+        _ => Problem::new(ProblemKind::Unreadable, path, text),
+    }
+}
+
+struct Found {
+    index_json: Vec<u8>,
+    manifest: BlobEntry,
+    manifest_bytes: Vec<u8>,
+    envelope: Envelope,
+    envelope_blob: BlobEntry,
+}
+
+/// Steps 6.1 to 6.3: follows index.json and the release manifest to the envelope.
+fn find(medium: &Medium, limits: &Limits) -> Result<Found, Problem> {
+    let index_json = read(medium, INDEX_PATH, limits.manifest_bytes).map_err(|p| Problem {
+        kind: ProblemKind::NotABundle,
+        ..p
+    })?;
+    let refuse = |path: &str, error: FindError| {
+        let kind = match error {
+            FindError::Unsigned => ProblemKind::Unsigned,
+            _ => ProblemKind::NotABundle,
+        };
+        Problem::new(kind, path, error)
+    };
+    let manifest = layout::find_release(&index_json, limits).map_err(|e| refuse(INDEX_PATH, e))?;
+    let manifest = BlobEntry {
+        digest: manifest.digest,
+        size: manifest.size,
+    };
+    let manifest_bytes = read_blob(medium, &manifest, limits.manifest_bytes)?;
+    let envelope_blob = layout::find_envelope(&manifest_bytes, limits)
+        .map_err(|e| refuse(&manifest.digest.blob_path(), e))?;
+    let bytes = read_blob(medium, &envelope_blob, limits.envelope_bytes)?;
+    let envelope = Envelope::parse(&bytes, limits)
+        .map_err(|e| Problem::new(ProblemKind::Untrusted, &envelope_blob.digest.blob_path(), e))?;
+    Ok(Found {
+        index_json,
+        manifest,
+        manifest_bytes,
+        envelope,
+        envelope_blob,
+    })
+}
+
+/// Steps 6.1 to 6.8; without a trusted statement there is no bundle and only the reason why.
+fn examine(
+    medium: Medium,
+    root: &TrustRoot,
+    limits: &Limits,
+) -> (Option<VerifiedBundle>, Vec<Problem>) {
+    match authenticate(&medium, root, limits) {
+        Err(problem) => (None, vec![problem]),
+        Ok((found, release, signers, chunks)) => {
+            let mut problems = check_derived(&medium, &found, &release);
+            problems.extend(check_files(&medium, &found, &release, limits));
+            let statement = Digest::of(&found.envelope.payload);
+            let bundle = VerifiedBundle {
+                medium,
+                release,
+                signers,
+                chunks,
+                statement,
+            };
+            problems.extend(check_documents(&bundle, limits, &problems));
+            (Some(bundle), problems)
+        }
+    }
+}
+
+type Authentic = (Found, Release, BTreeSet<Digest>, ChunkIndex);
+
+/// Steps 6.3, 6.4 and 6.7: what was signed, by whom, and with which chunk index.
+fn authenticate(medium: &Medium, root: &TrustRoot, limits: &Limits) -> Result<Authentic, Problem> {
+    let found = find(medium, limits)?;
+    let path = found.envelope_blob.digest.blob_path();
+    let untrusted = |detail: &dyn std::fmt::Display| {
+        Problem::new(ProblemKind::Untrusted, &path, detail.to_string())
+    };
+    if found.envelope.payload_type != media_type::IN_TOTO {
+        let kind = &found.envelope.payload_type;
+        return Err(untrusted(&format!(
+            "holds {kind:?}, not {}",
+            media_type::IN_TOTO
+        )));
+    }
+    let signers = root
+        .check_signatures(Role::Release, &found.envelope)
+        .map_err(|e| match e {
+            KeyError::Unsigned => Problem::new(ProblemKind::Unsigned, &path, e),
+            e => untrusted(&e),
+        })?;
+    let release = Release::parse(&found.envelope.payload, limits)
+        .map_err(|e| Problem::new(ProblemKind::Inconsistent, &path, e))?;
+    if release.product != root.product() {
+        let detail = format!("is for {:?}, not for {:?}", release.product, root.product());
+        return Err(Problem::new(ProblemKind::WrongProduct, &path, detail));
+    }
+    let bytes = read_blob(medium, &release.chunks.index, limits.chunk_index_bytes)?;
+    let chunks = ChunkIndex::parse(&bytes, &release.blobs).map_err(|e| {
+        Problem::new(
+            ProblemKind::Inconsistent,
+            &release.chunks.index.digest.blob_path(),
+            e,
+        )
+    })?;
+    Ok((found, release, signers, chunks))
+}
+
+/// Step 6.5: the files that follow from the statement are exactly what follows from it.
+fn check_derived(medium: &Medium, found: &Found, release: &Release) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let manifest = layout::release_manifest(release, found.envelope_blob);
+    let differs = |path: &str| {
+        Problem::new(
+            ProblemKind::Corrupt,
+            path,
+            "differs from what follows from the statement",
+        )
+    };
+    if manifest != found.manifest_bytes {
+        problems.push(differs(&found.manifest.digest.blob_path()));
+    }
+    if layout::index_json(release, &manifest) != found.index_json {
+        problems.push(differs(INDEX_PATH));
+    }
+    match read(medium, OCI_LAYOUT_PATH, 4096) {
+        Ok(bytes) if bytes == OCI_LAYOUT => {}
+        Ok(_) => problems.push(differs(OCI_LAYOUT_PATH)),
+        Err(problem) => problems.push(problem),
+    }
+    problems
+}
+
+/// Step 6.6: the medium holds every file of the statement, with its size, and nothing else.
+fn check_files(medium: &Medium, found: &Found, release: &Release, limits: &Limits) -> Vec<Problem> {
+    let own = [found.manifest, found.envelope_blob, release.chunks.index];
+    let mut expected: BTreeMap<String, Option<u64>> = own
+        .iter()
+        .chain(&release.blobs)
+        .map(|b| (b.digest.blob_path(), Some(b.size)))
+        .collect();
+    for path in [OCI_LAYOUT_PATH, INDEX_PATH] {
+        expected.insert(path.into(), None);
+    }
+    let entries = match medium.entries(limits) {
+        Ok(entries) => entries,
+        Err(error) => return vec![Problem::new(ProblemKind::Unreadable, ".", error)],
+    };
+    let mut problems = Vec::new();
+    for entry in entries {
+        match (expected.remove(&entry.path), entry.kind) {
+            (None, EntryKind::File { .. }) => {
+                let detail = "is not listed in the release statement";
+                problems.push(Problem::new(ProblemKind::ExtraFile, &entry.path, detail));
+            }
+            (None, EntryKind::Misplaced { what }) => {
+                let detail = format!("is {what} that the release statement does not list");
+                problems.push(Problem::new(ProblemKind::ExtraFile, &entry.path, detail));
+            }
+            (Some(_), EntryKind::Misplaced { what }) => {
+                let detail = format!("is {what}");
+                problems.push(Problem::new(
+                    ProblemKind::MisplacedFile,
+                    &entry.path,
+                    detail,
+                ));
+            }
+            (Some(Some(signed)), EntryKind::File { size }) if signed != size => {
+                let detail = format!("has {size} bytes, {signed} were signed");
+                problems.push(Problem::new(ProblemKind::WrongSize, &entry.path, detail));
+            }
+            (Some(_), EntryKind::File { .. }) => {}
+        }
+    }
+    let missing = expected.into_keys();
+    problems.extend(missing.map(|p| Problem::new(ProblemKind::MissingFile, &p, "is missing")));
+    problems
+}
+
+/// Step 6.8: every manifest and index that the release lists is whole.
+///
+/// An index may name manifests that the bundle does not carry; a manifest carries all its blobs.
+fn check_documents(bundle: &VerifiedBundle, limits: &Limits, known: &[Problem]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut waiting: Vec<Descriptor> = bundle.release.index.iter().rev().cloned().collect();
+    while let Some(descriptor) = waiting.pop() {
+        let path = descriptor.digest.blob_path();
+        if !is_document(&descriptor.media_type)
+            || !seen.insert(descriptor.digest)
+            || known.iter().any(|problem| problem.file == path)
+        {
+            continue;
+        }
+        let inconsistent = |detail: &dyn std::fmt::Display| {
+            Problem::new(ProblemKind::Inconsistent, &path, detail.to_string())
+        };
+        let bytes = match bundle.small_blob(&descriptor.digest) {
+            Ok(bytes) => bytes,
+            Err(problem) => {
+                problems.push(problem);
+                continue;
+            }
+        };
+        let document = match Document::parse(&bytes, &descriptor.media_type, limits) {
+            Ok(document) => document,
+            Err(error) => {
+                problems.push(inconsistent(&error));
+                continue;
+            }
+        };
+        let sparse = matches!(document, Document::Index(_));
+        for part in document.parts() {
+            match bundle.chunks.size(&part.digest) {
+                Some(size) if size == part.size => {
+                    if sparse {
+                        waiting.push(part.clone());
+                    }
+                }
+                None if sparse => {}
+                None => problems.push(inconsistent(&format!(
+                    "needs {}, which is not there",
+                    part.digest
+                ))),
+                Some(size) => problems.push(inconsistent(&format!(
+                    "gives {} the size {}, the statement {size}",
+                    part.digest, part.size
+                ))),
+            }
+        }
+    }
+    problems
+}
+
+fn read(medium: &Medium, path: &str, cap: u64) -> Result<Vec<u8>, Problem> {
+    medium
+        .file(path)
+        .and_then(|file| file.read_capped(cap))
+        .map_err(|error| content::unreadable(path, &error))
+}
+
+/// Reads a blob that no chunk index covers and checks it against its digest.
+fn read_blob(medium: &Medium, blob: &BlobEntry, cap: u64) -> Result<Vec<u8>, Problem> {
+    let path = blob.digest.blob_path();
+    let bytes = read(medium, &path, cap)?;
+    if bytes.len() as u64 != blob.size {
+        let detail = format!("has {} bytes, not {}", bytes.len(), blob.size);
+        return Err(Problem::new(ProblemKind::WrongSize, &path, detail));
+    }
+    if Digest::of(&bytes) != blob.digest {
+        let detail = "differs from its digest";
+        return Err(Problem::new(ProblemKind::Corrupt, &path, detail));
+    }
+    Ok(bytes)
+}

@@ -53,9 +53,15 @@ impl FromStr for Digest {
     type Err = DigestError;
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
-        let refuse = || DigestError { found: text.chars().take(80).collect() };
+        let refuse = || DigestError {
+            found: text.chars().take(80).collect(),
+        };
         let digits = text.strip_prefix("sha256:").ok_or_else(refuse)?;
-        if digits.len() != 64 || !digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        if digits.len() != 64
+            || !digits
+                .bytes()
+                .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        {
             return Err(refuse());
         }
         let mut bytes = [0; 32];
@@ -86,7 +92,8 @@ impl Serialize for Digest {
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse().map_err(|e: DigestError| de::Error::custom(e.to_string()))
+        text.parse()
+            .map_err(|e: DigestError| de::Error::custom(e.to_string()))
     }
 }
 

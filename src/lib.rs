@@ -5,8 +5,14 @@
 
 mod error;
 pub mod exit;
+#[cfg(feature = "export")]
+pub mod export;
 pub mod layout;
+#[cfg(feature = "ostree")]
+pub mod ostree;
 pub mod progress;
+#[cfg(feature = "export")]
+pub mod registry;
 pub mod text;
 pub mod verify;
 

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use bundle_keys::KeyError;
 
 use crate::exit::ExitStatus;
+#[cfg(feature = "export")]
+use crate::registry::RegistryError;
 use crate::verify::Problem;
 
 /// Any failure of the library.
@@ -97,7 +99,7 @@ pub enum Error {
     /// The registry.
     #[cfg(feature = "export")]
     #[error(transparent)]
-    Registry(#[from] crate::registry::RegistryError),
+    Registry(#[from] RegistryError),
     /// The OSTree engine.
     #[cfg(feature = "ostree")]
     #[error(transparent)]
@@ -158,6 +160,12 @@ impl Error {
             Self::WrongPlatform { .. } => ExitStatus::WrongTarget,
             Self::Downgrade { .. } => ExitStatus::Downgrade,
             Self::Busy { .. } => ExitStatus::Locked,
+            #[cfg(feature = "export")]
+            Self::Registry(RegistryError::Sink { source, .. }) if is_no_space(source) => {
+                ExitStatus::NoSpace
+            }
+            #[cfg(feature = "export")]
+            Self::Registry(RegistryError::Sink { .. }) => ExitStatus::Other,
             #[cfg(feature = "export")]
             Self::Registry(_) => ExitStatus::Network,
             #[cfg(feature = "ostree")]

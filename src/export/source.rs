@@ -254,8 +254,8 @@ impl Source {
         }
         let bytes = self.document(descriptor)?;
         let document = Document::parse(&bytes, &descriptor.media_type, &Limits::DEFAULT);
-        Ok(matches!(document, Ok(Document::Manifest(manifest))
-            if manifest.subject.is_some_and(|s| s.digest == subject)))
+        Ok(matches!(&document, Ok(Document::Manifest(manifest))
+            if manifest.subject.as_ref().is_some_and(|s| s.digest == subject)))
     }
 }
 

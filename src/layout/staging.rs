@@ -120,9 +120,7 @@ impl Staging {
             .read(true)
             .write(true)
             .create(true)
-            .truncate(false);
-        let file = file
-            .clone()
+            .truncate(false)
             .open(&partial)
             .map_err(|e| Error::file("creating", &partial, e))?;
         let mut writer = BlobWriter {
@@ -154,10 +152,10 @@ impl Staging {
         let path = self.path.join(entry.digest.blob_path());
         let fail = |e: ocidir::Error| Error::file("writing", &path, into_io(e));
         let digest = entry.digest.to_string().parse().map_err(io::Error::other);
-        let digest: ocidir::oci_spec::image::Digest =
+        let digest: oci_spec::image::Digest =
             digest.map_err(|e| Error::file("writing", &path, e))?;
-        let any = ocidir::oci_spec::image::MediaType::Other("application/octet-stream".into());
-        let descriptor = ocidir::oci_spec::image::Descriptor::new(any, entry.size, digest);
+        let any = oci_spec::image::MediaType::Other("application/octet-stream".into());
+        let descriptor = oci_spec::image::Descriptor::new(any, entry.size, digest);
         let mut writer = self.layout.create_blob().map_err(fail)?;
         writer
             .write_all(bytes)

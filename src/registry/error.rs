@@ -217,6 +217,28 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
+    /// Returns a code that never changes for one kind of failure.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } => "registry-not-found",
+            Self::Unauthorized { .. } => "registry-unauthorized",
+            Self::TooManyRequests { .. } => "registry-too-many-requests",
+            Self::Server { .. } | Self::Status { .. } => "registry-failed",
+            Self::Connect { .. } | Self::Broken { .. } | Self::Stalled { .. } => {
+                "registry-unreachable"
+            }
+            Self::Tls { .. } | Self::ClearText { .. } | Self::Certificates { .. } => "registry-tls",
+            Self::Cut { .. } => "registry-cut",
+            Self::WrongSize { .. } | Self::TooLong { .. } | Self::WrongDigest { .. } => {
+                "registry-wrong-content"
+            }
+            Self::Malformed { .. } | Self::Redirects { .. } => "registry-malformed",
+            Self::Authfile { .. } | Self::Helper { .. } => "registry-credentials",
+            Self::Proxy { .. } | Self::Start { .. } => "registry-setup",
+            Self::Sink { .. } => "storing",
+        }
+    }
+
     /// Returns a remedy in one sentence, where there is one.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {

@@ -107,9 +107,10 @@ apt update >&2 || say "warning: not every package list could be read"
 apt install --yes --no-install-recommends "${missing[@]}" >&2
 
 for name in "${missing[@]}"; do
-    if [[ $name == docker-registry ]] && command -v systemctl >/dev/null; then
+    if [[ $name == docker-registry ]]; then
         # Not started by us, nor at the next boot. An installation that was there before is not ours to change.
-        root systemctl disable --quiet docker-registry.service || say "warning: docker-registry.service stays enabled"
+        # update-rc.d knows systemd with and without systemctl, and the links of a System V init.
+        root update-rc.d docker-registry disable || say "warning: docker-registry starts at the next boot"
     fi
 done
 

@@ -65,19 +65,40 @@ if ((EUID != 0)); then
     as_root=(sudo)
 fi
 
-# The mirror that this machine's apt uses for its own release; the suite comes from the same place.
+# The mirror that this machine's apt uses for its own release; the suite comes from the same place. Read from the
+# sources themselves: apt answers only once it has lists, which container images leave out.
 find_mirror() {
-    local codename uri release
-    # shellcheck disable=SC1091 # of the machine, not ours
-    codename=$(. /etc/os-release && echo "${VERSION_CODENAME-}")
-    # shellcheck disable=SC2016 # apt's own variables
-    while IFS='|' read -r uri release; do
-        if [[ $release == "$codename" && $uri =~ ^(https?|file|copy): ]]; then
-            printf '%s\n' "$uri"
-            return
-        fi
-    done < <(apt-get indextargets --format '$(REPO_URI)|$(RELEASE)' 'Created-By: Packages' 'Component: main')
-    die "apt's sources name no mirror of ${codename:-this release}: set MIRROR"
+    python3 - <<'PYTHON' || die "apt's sources name no mirror of this release: set MIRROR"
+import glob, re, sys
+
+release = dict(line.rstrip().split("=", 1) for line in open("/etc/os-release") if "=" in line)
+codename = release.get("VERSION_CODENAME", "").strip('"')
+
+def sources():
+    """The URI and suites of each source of packages, in both formats of sources.list(5)."""
+    for path in ["/etc/apt/sources.list", *sorted(glob.glob("/etc/apt/sources.list.d/*"))]:
+        try:
+            text = open(path, encoding="utf-8").read()
+        except FileNotFoundError:
+            continue
+        lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+        if path.endswith(".list"):
+            for line in lines:
+                if found := re.match(r"deb\s+(?:\[[^]]*\]\s*)?(\S+)\s+(\S+)", line):
+                    yield found[1], [found[2]]
+        elif path.endswith(".sources"):
+            for stanza in re.split(r"\n\s*\n", "\n".join(lines)):
+                fields = dict(re.findall(r"(?m)^([\w-]+):[ \t]*((?:.*)(?:\n[ \t].*)*)", stanza))
+                if "deb" in fields.get("Types", "").split() and fields.get("Enabled", "yes") != "no":
+                    for uri in fields.get("URIs", "").split():
+                        yield uri, fields.get("Suites", "").split()
+
+for uri, suites in sources():
+    if codename in suites and not uri.startswith("cdrom:"):
+        print(uri)
+        sys.exit()
+sys.exit(1)
+PYTHON
 }
 mirror=${MIRROR:-$(find_mirror)}
 
@@ -89,7 +110,10 @@ choose_tmp() {
     if [[ -n $options && ! $options =~ noexec|nodev ]] && ((free > 3000)); then echo /dev/shm; else echo /var/tmp; fi
 }
 work=$(mktemp -d -p "${TMPDIR:-$(choose_tmp)}" bundle-image.XXXXXXXX)
-cleanup() { rm -rf "$work" "$out/oci.new"; }
+cleanup() {
+    "${as_root[@]}" rm -rf --one-file-system "$work"
+    rm -rf "$out/oci.new"
+}
 trap cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
@@ -98,7 +122,7 @@ start=$SECONDS
 say "installing Debian $suite into a tar"
 # shellcheck disable=SC2016 # $1 is mmdebstrap's
 if ! "${as_root[@]}" env TMPDIR="$work" SOURCE_DATE_EPOCH="$SOURCE_DATE_EPOCH" mmdebstrap \
-    --quiet --variant=essential --format=tar --include="$(IFS=,; echo "${packages[*]}")" \
+    --verbose --variant=essential --format=tar --include="$(IFS=,; echo "${packages[*]}")" \
     --aptopt='Acquire::Languages "none"' --aptopt='APT::Install-Recommends "false"' \
     --dpkgopt=force-unsafe-io \
     --dpkgopt='path-exclude=/usr/share/doc/*' \

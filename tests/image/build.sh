@@ -118,18 +118,20 @@ trap cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
+# Modes and owners in the image must not depend on who builds it.
+umask 022
 start=$SECONDS
 say "installing Debian $suite into a tar"
-# shellcheck disable=SC2016 # $1 is mmdebstrap's
-if ! "${as_root[@]}" env TMPDIR="$work" SOURCE_DATE_EPOCH="$SOURCE_DATE_EPOCH" mmdebstrap \
+# shellcheck disable=SC2016 # the hook expands its own variables
+if ! "${as_root[@]}" env TMPDIR="$work" SOURCE_DATE_EPOCH="$SOURCE_DATE_EPOCH" \
+    DRACUT_CONF="$here/files/dracut.conf" mmdebstrap \
     --verbose --variant=essential --format=tar --include="$(IFS=,; echo "${packages[*]}")" \
     --aptopt='Acquire::Languages "none"' --aptopt='APT::Install-Recommends "false"' \
     --dpkgopt=force-unsafe-io \
     --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' \
-    --setup-hook='mkdir -p "$1/etc/dracut.conf.d"' \
-    --setup-hook="copy-in '$here/files/dracut.conf' /etc/dracut.conf.d" \
+    --setup-hook='install -D --mode=644 --owner=0 --group=0 "$DRACUT_CONF" "$1/etc/dracut.conf.d/appliance.conf"' \
     "$suite" - "deb $mirror $suite main" >"$work/rootfs.tar" 2>"$work/log"; then
     cat "$work/log" >&2
     die "mmdebstrap failed"

@@ -352,20 +352,21 @@ fn failure(error: ureq::Error, url: &Url, object: &str, silence: Duration) -> Re
             }
         }
         ureq::Error::Io(source) => match source.kind() {
-            Kind::ConnectionRefused
-            | Kind::HostUnreachable
-            | Kind::NetworkUnreachable
-            | Kind::NetworkDown
-            | Kind::AddrNotAvailable
-            | Kind::PermissionDenied => RegistryError::Connect {
-                host,
-                source: source.into(),
-            },
             Kind::TimedOut | Kind::WouldBlock => RegistryError::Stalled {
                 object,
                 after: silence,
             },
-            _ => RegistryError::Broken { object, source },
+            Kind::ConnectionReset
+            | Kind::ConnectionAborted
+            | Kind::BrokenPipe
+            | Kind::NotConnected
+            | Kind::UnexpectedEof
+            | Kind::InvalidData => RegistryError::Broken { object, source },
+            // Refused, unreachable, and names that do not resolve, which have no kind.
+            _ => RegistryError::Connect {
+                host,
+                source: source.into(),
+            },
         },
         other => RegistryError::Malformed {
             object,

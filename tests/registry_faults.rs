@@ -1,6 +1,7 @@
 //! The registry client against a server that misbehaves.
 
 #![cfg(feature = "export")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 mod common;
 

@@ -2,14 +2,13 @@
 //! servers, proxies, and lists that point elsewhere.
 
 #![cfg(feature = "export")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 mod common;
 
-use std::process::Command;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bundle::registry::{MAX_REFERRERS_BYTES, Reference, Referrer, RegistryError};
+use bundle::registry::{MAX_REFERRERS_BYTES, Referrer, RegistryError};
 use bundle_format::{Descriptor, Digest, media_type};
 use serde_json::json;
 
@@ -220,48 +219,4 @@ fn lists_of_referrers_are_bounded() {
             .unwrap_err();
         assert!(check(&error), "{error:?}");
     }
-}
-
-/// Set for the process that `a_proxy_is_taken_from_the_environment` starts.
-const CHILD: &str = "BUNDLE_TEST_PROXY_CHILD";
-
-#[test]
-fn a_proxy_is_taken_from_the_environment() {
-    let proxy = FakeServer::start(|_, _| manifest());
-    for (exempt, tunnelled) in [("", true), ("other.invalid", true), (".invalid", false)] {
-        let before = proxy.requests().len();
-        // The environment belongs to the process: a child of its own gets the proxy.
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child_behind_a_proxy", "--nocapture"])
-            .env(CHILD, if tunnelled { "reached" } else { "refused" })
-            .env("HTTP_PROXY", format!("http://{}", proxy.host()))
-            .env("NO_PROXY", exempt)
-            .env_remove("HTTPS_PROXY")
-            .env_remove("https_proxy")
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        let requests = proxy.requests().split_off(before);
-        let connects: Vec<_> = requests.iter().filter(|r| r.method == "CONNECT").collect();
-        assert_eq!(connects.is_empty(), !tunnelled, "{requests:?}");
-        assert!(
-            connects.iter().all(|r| r.target == "registry.invalid:5000"),
-            "{requests:?}"
-        );
-    }
-}
-
-/// Does nothing by itself: it is the child of the test above.
-#[test]
-fn child_behind_a_proxy() {
-    let Ok(expected) = std::env::var(CHILD) else {
-        return;
-    };
-    let reference: Reference = "registry.invalid:5000/x:v1".parse().unwrap();
-    let result = anonymous().manifest(&reference);
-    assert_eq!(result.is_ok(), expected == "reached", "{result:?}");
 }

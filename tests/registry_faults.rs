@@ -16,8 +16,12 @@ use common::fake::{FakeServer, Reply, Request};
 
 /// Pulls `content()` and returns what arrived and how it ended.
 fn pull(server: &FakeServer) -> (Vec<u8>, Result<(), RegistryError>) {
+    pull_with(&anonymous(), server)
+}
+
+fn pull_with(client: &Client, server: &FakeServer) -> (Vec<u8>, Result<(), RegistryError>) {
     let mut bytes = Vec::new();
-    let result = anonymous().blob(
+    let result = client.blob(
         &repository(server),
         &descriptor(&content()),
         0,
@@ -235,6 +239,12 @@ fn wrong_ranges_are_refused() {
 
 #[test]
 fn silence_is_timed_out_and_resumed() {
+    let silence = Duration::from_millis(500);
+    let options = ClientOptions {
+        silence,
+        ..options(Path::new("/dev/null"))
+    };
+    let impatient = Client::new(options).unwrap();
     let server = FakeServer::start(|request, n| match n {
         0 => Reply::new(200)
             .length(400_000)
@@ -242,13 +252,13 @@ fn silence_is_timed_out_and_resumed() {
             .stall(),
         _ => partial(request, &content()),
     });
-    let (bytes, result) = pull(&server);
+    let (bytes, result) = pull_with(&impatient, &server);
     result.unwrap();
     assert!(bytes == content());
 
     let server = FakeServer::start(|_, _| Reply::new(200).length(400_000).body("").stall());
     let started = Instant::now();
-    let (_, result) = pull(&server);
+    let (_, result) = pull_with(&impatient, &server);
     assert!(
         matches!(result, Err(RegistryError::Stalled { .. })),
         "{result:?}"

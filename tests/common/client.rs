@@ -13,14 +13,14 @@ use tempfile::TempDir;
 
 use super::fake::{FakeServer, Reply, Request};
 
-/// Waits and silences are short here, so that tests are quick.
+/// Waits are short here, so that tests are quick; silence is not, for machines may be busy.
 pub fn options(auth: &Path) -> ClientOptions {
     ClientOptions {
         authfile: Some(auth.to_owned()),
         tls_verify: false,
         attempts: 3,
         backoff: Duration::from_millis(1),
-        silence: Duration::from_millis(400),
+        silence: Duration::from_secs(10),
         ..ClientOptions::default()
     }
 }

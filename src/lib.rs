@@ -3,6 +3,8 @@
 //! Reading starts at [`verify`]: it alone turns bytes on a medium into a
 //! [`verify::VerifiedBundle`], and everything that acts on a release asks for one.
 
+#[cfg(feature = "ostree")]
+pub mod apply;
 mod error;
 pub mod exit;
 #[cfg(feature = "export")]
@@ -10,6 +12,7 @@ pub mod export;
 pub mod layout;
 #[cfg(feature = "ostree")]
 pub mod ostree;
+pub mod platform;
 pub mod progress;
 #[cfg(feature = "export")]
 pub mod registry;

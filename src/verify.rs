@@ -151,6 +151,11 @@ impl VerifiedBundle {
         self.statement
     }
 
+    /// Returns true where the release has the blob.
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.chunks.size(digest).is_some()
+    }
+
     /// Opens a blob; each byte is checked before it is returned.
     ///
     /// # Errors

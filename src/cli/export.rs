@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use bundle::Error;
 use bundle::exit::ExitStatus;
-use bundle::export::{Choice, Order, Source, Wanted, export};
+use bundle::export::{Order, Source, export};
+use bundle::platform::{Choice, Wanted};
 use bundle::registry::ClientOptions;
 use bundle_format::{check_version, media_type};
 use serde::Serialize;

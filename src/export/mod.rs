@@ -4,7 +4,6 @@
 //! blobs in parallel, each hashed as it arrives; derive the chunk index; sign; publish. Until the
 //! last step everything lies in `PATH.partial`, and a second run goes on from there.
 
-mod platform;
 mod source;
 mod walk;
 
@@ -20,12 +19,12 @@ use bundle_format::{BlobEntry, Chunks, Descriptor, Digest, Limits, Release, medi
 use bundle_keys::{PrivateKey, Role, TrustRoot};
 use oci_spec::image::ImageConfiguration;
 
-pub use platform::{Choice, Wanted, describe};
 pub use source::Source;
 pub use walk::Contents;
 
 use crate::Error;
 use crate::layout::{Finished, Staging};
+use crate::platform::Choice;
 use crate::progress::Progress;
 
 /// Blobs that are copied at the same time.

@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use bundle_format::manifest::{Document, is_document};
 use bundle_format::{BlobEntry, Descriptor, Digest, Limits, media_type};
 
-use super::platform::{Choice, Wanted, describe};
 use super::source::Source;
 use crate::Error;
+use crate::platform::{Choice, Wanted, describe};
 
 /// Everything a bundle carries of an image.
 #[derive(Debug, Default)]

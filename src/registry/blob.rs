@@ -9,11 +9,11 @@ use std::io;
 
 use bundle_format::Descriptor;
 
+use super::answer::Answer;
 use super::endpoint::Endpoint;
 use super::error::RegistryError;
 use super::retry::Retry;
 use super::session::{Ask, Session};
-use super::transport::Answer;
 
 /// Bytes handed on at once, at most.
 const BUFFER_BYTES: usize = 256 << 10;

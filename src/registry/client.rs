@@ -196,3 +196,14 @@ impl std::fmt::Debug for Client {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_can_share_a_client() {
+        fn is_shared<T: Send + Sync>() {}
+        is_shared::<Client>();
+    }
+}

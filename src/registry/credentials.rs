@@ -194,7 +194,13 @@ mod tests {
     #[test]
     fn places_follow_the_environment() {
         type Environment<'a> = &'a [(&'a str, &'a str)];
-        let cases: &[(Option<&str>, Environment<'_>, Option<&str>, &[&str])] = &[
+        type Case<'a> = (
+            Option<&'a str>,
+            Environment<'a>,
+            Option<&'a str>,
+            &'a [&'a str],
+        );
+        let cases: &[Case<'_>] = &[
             (
                 Some("/a.json"),
                 &[("REGISTRY_AUTH_FILE", "/b.json")],

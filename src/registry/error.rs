@@ -1,8 +1,8 @@
-//! What can go wrong with a registry, what to do about it, and what is worth trying again.
+//! What can go wrong with a registry, and what of it is worth trying again.
 //!
 //! Threats: messages from a registry reach a terminal and a log. Defences: the only foreign text
-//! shown is [`Detail`], cut to 200 characters and stripped of controls; URLs, which may carry
-//! signed queries or passwords, are never part of an error.
+//! shown goes through [`Detail`] or `printable`; URLs, which may carry signed queries or
+//! passwords, are never part of an error.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -13,6 +13,7 @@ use std::time::Duration;
 use bundle_format::Digest;
 
 use super::credentials::Searched;
+use super::detail::Detail;
 
 /// Says what a registry, or the way to it, failed at.
 #[derive(Debug, thiserror::Error)]
@@ -239,54 +240,6 @@ impl RegistryError {
         }
     }
 
-    /// Returns a remedy in one sentence, where there is one.
-    pub fn hint(&self) -> Option<String> {
-        let hint = match self {
-            Self::NotFound { .. } => "check the spelling; private images may also look absent \
-                                      without credentials"
-                .to_owned(),
-            Self::Unauthorized { searched, .. } if searched.found.is_none() => {
-                "log in with `skopeo login HOST`, or name the file with --authfile".to_owned()
-            }
-            Self::Unauthorized { .. } => {
-                "the credentials found were not enough: log in again, or ask for pull rights"
-                    .to_owned()
-            }
-            Self::TooManyRequests { .. } => {
-                "wait and try again; logging in often raises the limit".to_owned()
-            }
-            Self::Server { .. } | Self::Broken { .. } | Self::Stalled { .. } | Self::Cut { .. } => {
-                "try again; if it stays, look at the registry's log and at proxies in between"
-                    .to_owned()
-            }
-            Self::Connect { .. } => "check host, port and network; proxies are taken from \
-                                     http_proxy, https_proxy and no_proxy"
-                .to_owned(),
-            Self::Tls { host, source } => tls_hint(host, &source.to_string()),
-            Self::ClearText { .. } => {
-                "--tls-verify=false allows clear text; anyone on the way can then read along"
-                    .to_owned()
-            }
-            Self::WrongSize { .. } | Self::WrongDigest { .. } | Self::TooLong { .. } => {
-                "the registry or something in between alters content: do not use it; a tag that \
-                 moved during the download is fetched right on the next try"
-                    .to_owned()
-            }
-            Self::Malformed { .. } | Self::Redirects { .. } | Self::Status { .. } => {
-                "check that the host is a registry and not, say, a login page of a proxy".to_owned()
-            }
-            Self::Authfile { .. } | Self::Helper { .. } => {
-                "repair it, or name another file with --authfile".to_owned()
-            }
-            Self::Certificates { .. } => "certs.d/HOST:PORT holds PEM files: CA certificates as \
-                                          *.crt, one client pair as NAME.cert and NAME.key"
-                .to_owned(),
-            Self::Proxy { .. } => "write it as http://HOST:PORT, or unset it".to_owned(),
-            Self::Start { .. } | Self::Sink { .. } => return None,
-        };
-        Some(hint)
-    }
-
     /// Tells whether the same request may succeed in a moment.
     pub(super) fn is_transient(&self) -> bool {
         match self {
@@ -315,114 +268,5 @@ impl RegistryError {
             object: object.to_owned(),
             reason: reason.to_string(),
         }
-    }
-}
-
-fn tls_hint(host: &str, cause: &str) -> String {
-    if cause.contains("UnknownIssuer") {
-        format!("place the CA's certificate in /etc/containers/certs.d/{host}/ca.crt")
-    } else if cause.contains("CaUsedAsEndEntity") {
-        "the server shows a CA certificate as its own: issue it a server certificate and trust the \
-         CA in certs.d"
-            .to_owned()
-    } else if cause.contains("Expired") || cause.contains("NotValidYet") {
-        "check the clock of this machine and renew the server's certificate".to_owned()
-    } else if cause.contains("InvalidContentType") || cause.contains("corrupt message") {
-        "the server seems to speak clear-text http: --tls-verify=false allows that".to_owned()
-    } else {
-        "check the server's certificate, name and CA".to_owned()
-    }
-}
-
-/// What a registry said about an error: one line, cut to 200 characters, or nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Detail(Option<String>);
-
-impl Detail {
-    /// Takes the first message out of an error body of the distribution specification.
-    pub(super) fn parse(body: &[u8]) -> Self {
-        #[derive(serde::Deserialize)]
-        struct Body {
-            #[serde(default)]
-            errors: Vec<Item>,
-            /// Of token servers, after RFC 6749.
-            #[serde(default)]
-            error_description: Option<String>,
-            #[serde(default)]
-            details: Option<String>,
-        }
-        #[derive(serde::Deserialize)]
-        struct Item {
-            #[serde(default)]
-            code: String,
-            #[serde(default)]
-            message: String,
-        }
-        let Ok(body) = serde_json::from_slice::<Body>(body) else {
-            return Self(None);
-        };
-        let text = match body.errors.into_iter().next() {
-            Some(item) if item.message.is_empty() => item.code,
-            Some(item) => item.message,
-            None => body.error_description.or(body.details).unwrap_or_default(),
-        };
-        let text = printable(&text);
-        Self((!text.is_empty()).then_some(text))
-    }
-}
-
-/// Cuts foreign text to 200 characters and drops what could drive a terminal.
-pub(super) fn printable(text: &str) -> String {
-    // Format characters outside the controls reorder text (bidirectional overrides).
-    let harmful = |c: &char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
-    };
-    text.chars()
-        .filter(|c| !harmful(c))
-        .take(200)
-        .collect::<String>()
-        .trim()
-        .to_owned()
-}
-
-impl fmt::Display for Detail {
-    /// Writes a colon, a space and the text, or nothing.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Some(text) => write!(f, ": {text}"),
-            None => Ok(()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn details_are_one_harmless_line() {
-        for (body, expected) in [
-            (
-                r#"{"errors":[{"code":"DENIED","message":"no\u001b[31m way\n"}]}"#,
-                ": no[31m way",
-            ),
-            (r#"{"errors":[{"code":"DENIED"}]}"#, ": DENIED"),
-            (
-                r#"{"details":"incorrect username or password"}"#,
-                ": incorrect username or password",
-            ),
-            (r#"{"errors":[]}"#, ""),
-            ("<html>", ""),
-            ("[]", ""),
-        ] {
-            assert_eq!(
-                Detail::parse(body.as_bytes()).to_string(),
-                expected,
-                "{body}"
-            );
-        }
-        let long = format!(r#"{{"errors":[{{"message":"{}"}}]}}"#, "a".repeat(5000));
-        assert_eq!(Detail::parse(long.as_bytes()).to_string().len(), 202);
     }
 }

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use super::credentials::Credentials;
-use super::error::{RegistryError, printable};
+use super::detail::printable;
+use super::error::RegistryError;
 
 /// Time a helper has.
 const TIME_LIMIT: Duration = Duration::from_secs(30);

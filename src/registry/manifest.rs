@@ -138,8 +138,8 @@ fn media_type_of(bytes: &[u8], stated: Option<&str>) -> Result<String, String> {
         (Some(own), Some(stated)) if own != stated => {
             return Err(format!(
                 "a {} that calls itself {}",
-                super::error::printable(&stated),
-                super::error::printable(&own)
+                super::detail::printable(&stated),
+                super::detail::printable(&own)
             ));
         }
         (Some(own), _) => own,

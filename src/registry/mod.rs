@@ -19,9 +19,11 @@
 //! | `endpoint` | where a reference is asked for (the door for mirrors) |
 //! | `manifest`, `blob`, `referrers` | the three things that can be pulled |
 //! | `session` | one registry: scheme, authorization, status to error |
-//! | `transport`, `proxy`, `certs`, `retry` | one HTTP exchange, its surroundings, its repetition |
+//! | `transport`, `answer`, `proxy`, `certs`, `retry` | one HTTP exchange, its surroundings, its repetition |
+//! | `error`, `hint`, `detail` | what went wrong, and what to do |
 //! | `challenge`, `auth`, `credentials`, `authfile`, `helper` | who we say we are |
 
+mod answer;
 mod auth;
 mod authfile;
 mod blob;
@@ -29,9 +31,11 @@ mod certs;
 mod challenge;
 mod client;
 mod credentials;
+mod detail;
 mod endpoint;
 mod error;
 mod helper;
+mod hint;
 mod manifest;
 mod proxy;
 mod reference;
@@ -42,7 +46,8 @@ mod transport;
 
 pub use client::{Client, ClientOptions};
 pub use credentials::Searched;
-pub use error::{Detail, RegistryError};
+pub use detail::Detail;
+pub use error::RegistryError;
 pub use manifest::{MAX_MANIFEST_BYTES, Manifest};
 pub use reference::{Reference, ReferenceError};
 pub use referrers::{MAX_REFERRERS, MAX_REFERRERS_BYTES, Referrer};

@@ -47,13 +47,12 @@ impl ReferenceError {
 
     /// Returns a remedy in one sentence.
     pub fn hint(&self) -> String {
-        "write docker://HOST[:PORT]/REPOSITORY[:TAG], such as docker://quay.io/fedora/fedora:43"
-            .to_owned()
+        "write docker://HOST[:PORT]/REPOSITORY[:TAG], such as docker://h.example/os:43".to_owned()
     }
 }
 
 impl Reference {
-    /// Returns the host and, where it was written, the port: `quay.io`, `127.0.0.1:5000`.
+    /// Returns the host and, where it was written, the port: `h.example`, `127.0.0.1:5000`.
     pub fn registry(&self) -> &str {
         &self.registry
     }
@@ -250,13 +249,13 @@ mod tests {
     fn references_are_taken_apart() {
         for (text, registry, repository, tag, digest) in [
             (
-                "docker://quay.io/fedora/fedora:43",
-                "quay.io",
+                "docker://h.example/fedora/fedora:43",
+                "h.example",
                 "fedora/fedora",
                 Some("43"),
                 false,
             ),
-            ("quay.io/a", "quay.io", "a", None, false),
+            ("h.example/a", "h.example", "a", None, false),
             (
                 "127.0.0.1:5000/x/y-z__w.v:V1.0",
                 "127.0.0.1:5000",
@@ -311,21 +310,21 @@ mod tests {
             ("fedora:43", "short name"),
             ("fedora/fedora:43", "short name"),
             ("oci:dir:tag", "short name"),
-            ("https://quay.io/x", "docker://"),
-            ("quay.io/", "repository"),
-            ("quay.io/x/", "repository"),
-            ("quay.io//x", "repository"),
-            ("quay.io/../x", "repository"),
-            ("quay.io/x/../../y", "repository"),
-            ("quay.io/a..b", "repository"),
-            ("quay.io/a___b", "repository"),
-            ("quay.io/x?y", "repository"),
-            ("quay.io/Fedora", "upper-case"),
-            ("quay.io/x:", "tag"),
-            ("quay.io/x:-a", "tag"),
-            ("quay.io/x:a:b", "tag"),
-            ("quay.io/x:a/b", "tag"),
-            ("quay.io/x@md5:abc", "SHA-256"),
+            ("https://h.example/x", "docker://"),
+            ("h.example/", "repository"),
+            ("h.example/x/", "repository"),
+            ("h.example//x", "repository"),
+            ("h.example/../x", "repository"),
+            ("h.example/x/../../y", "repository"),
+            ("h.example/a..b", "repository"),
+            ("h.example/a___b", "repository"),
+            ("h.example/x?y", "repository"),
+            ("h.example/Fedora", "upper-case"),
+            ("h.example/x:", "tag"),
+            ("h.example/x:-a", "tag"),
+            ("h.example/x:a:b", "tag"),
+            ("h.example/x:a/b", "tag"),
+            ("h.example/x@md5:abc", "SHA-256"),
             ("../x", "host"),
             ("a..b/x", "host"),
             ("user@host.example/x", "SHA-256"),
@@ -339,21 +338,21 @@ mod tests {
             let error = text.parse::<Reference>().expect_err(text);
             assert!(error.reason.contains(reason), "{text}: {error}");
         }
-        let long = format!("quay.io/{}", "a".repeat(256));
+        let long = format!("h.example/{}", "a".repeat(256));
         assert!(long.parse::<Reference>().is_err());
     }
 
     #[test]
     fn what_a_registry_is_asked_for() {
-        let reference: Reference = "quay.io/x".parse().expect("valid");
+        let reference: Reference = "h.example/x".parse().expect("valid");
         assert_eq!(reference.wanted(), "latest");
         assert_eq!(reference.with_tag("v1").expect("valid").wanted(), "v1");
         let digest: Digest = DIGEST.parse().expect("valid");
-        let both: Reference = format!("quay.io/x:v1@{DIGEST}").parse().expect("valid");
+        let both: Reference = format!("h.example/x:v1@{DIGEST}").parse().expect("valid");
         assert_eq!(both.wanted(), DIGEST);
         assert_eq!(
             reference.with_digest(digest).to_string(),
-            format!("quay.io/x@{DIGEST}")
+            format!("h.example/x@{DIGEST}")
         );
         assert!(reference.with_tag("a/b").is_err());
     }

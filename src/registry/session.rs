@@ -5,13 +5,15 @@ use std::time::SystemTime;
 
 use url::Url;
 
+use super::answer::Answer;
 use super::auth::Authorizer;
 use super::challenge::{Challenge, parse_challenges};
 use super::credentials::Searched;
+use super::detail::Detail;
 use super::endpoint::Endpoint;
-use super::error::{Detail, RegistryError};
+use super::error::RegistryError;
 use super::retry::parse_retry_after;
-use super::transport::{Answer, Get, Transport};
+use super::transport::{Get, Transport};
 
 /// One registry.
 pub(super) struct Session {

@@ -39,7 +39,11 @@ impl Wanted {
             "powerpc64" => "ppc64le",
             other => other,
         };
-        Self { os: std::env::consts::OS.into(), architecture: architecture.into(), variant: None }
+        Self {
+            os: std::env::consts::OS.into(),
+            architecture: architecture.into(),
+            variant: None,
+        }
     }
 
     /// Returns true where `platform` is the one asked for.
@@ -51,7 +55,9 @@ impl Wanted {
 
     /// Returns the first of `manifests` for this platform.
     pub fn among<'a>(&self, manifests: &'a [Descriptor]) -> Option<&'a Descriptor> {
-        manifests.iter().find(|m| m.platform.as_ref().is_some_and(|p| self.matches(p)))
+        manifests
+            .iter()
+            .find(|m| m.platform.as_ref().is_some_and(|p| self.matches(p)))
     }
 }
 
@@ -64,9 +70,15 @@ impl FromStr for Wanted {
             (Some(os), Some(architecture), variant, None)
                 if !os.is_empty() && !architecture.is_empty() =>
             {
-                Ok(Self { os, architecture, variant })
+                Ok(Self {
+                    os,
+                    architecture,
+                    variant,
+                })
             }
-            _ => Err(format!("{text:?} is not OS/ARCH[/VARIANT], such as linux/arm64")),
+            _ => Err(format!(
+                "{text:?} is not OS/ARCH[/VARIANT], such as linux/arm64"
+            )),
         }
     }
 }
@@ -74,7 +86,9 @@ impl FromStr for Wanted {
 impl fmt::Display for Wanted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.os, self.architecture)?;
-        self.variant.iter().try_for_each(|variant| write!(f, "/{variant}"))
+        self.variant
+            .iter()
+            .try_for_each(|variant| write!(f, "/{variant}"))
     }
 }
 

@@ -1,0 +1,16 @@
+//! What several integration tests share.
+
+#![allow(dead_code, reason = "every test binary uses its own part")]
+#![allow(unreachable_pub, reason = "a module of tests has no outside")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test may fail loudly"
+)]
+
+#[cfg(feature = "export")]
+pub mod client;
+pub mod fake;
+pub mod registry;

@@ -3,16 +3,22 @@
 //! Scope: choosing the image for this host out of the release, refusing what is older than what the
 //! host has, and handing layers to the engine as streams whose every byte was checked.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
+use std::path::Path;
 
 use bundle_format::manifest::{Document, Manifest};
 use bundle_format::{Descriptor, Digest, Limits};
 use oci_spec::image::ImageConfiguration;
 
 use crate::Error;
-use crate::ostree::{Image, ImageLayer, LayerSource};
+use crate::ostree::{
+    self, DeployOptions, Deployed, DeploymentStatus, Image, ImageLayer, LayerSource, OstreeError,
+    Status,
+};
 use crate::platform::{Wanted, describe};
+use crate::progress::Progress;
 use crate::verify::{Problem, ProblemKind, VerifiedBundle};
 
 /// Commit metadata that says which release a deployment is, beside ostree-ext's own keys.
@@ -25,6 +31,137 @@ pub mod metadata {
     pub const SIGNERS: &str = "bundle.release.signers";
     /// Digest of the signed statement.
     pub const STATEMENT: &str = "bundle.release.statement";
+}
+
+/// What an apply did.
+#[derive(Debug)]
+pub struct Applied {
+    /// The deployment that holds the release.
+    pub deployment: DeploymentStatus,
+    /// True where it was there already and nothing was changed.
+    pub already: bool,
+    /// Layers read from the medium.
+    pub layers_imported: usize,
+    /// Layers the repository had, which were not read.
+    pub layers_reused: usize,
+}
+
+/// Imports and deploys the release on `sysroot`; `None` is the running system.
+///
+/// Content is verified as it is read, whatever was verified before. After a failure the deployments
+/// are what they were; layers that were complete stay for the next run.
+///
+/// # Errors
+/// Fails where another updater holds the lock, the release is older than what would be replaced,
+/// the medium fails or differs from what was signed, or there is no space.
+pub fn apply(
+    bundle: &VerifiedBundle,
+    sysroot: Option<&Path>,
+    options: &DeployOptions,
+    progress: &dyn Progress,
+) -> Result<Applied, Error> {
+    let image = image_for_host(bundle)?;
+    let lock = ostree::lock(sysroot)?;
+    let current = current(&ostree::status(lock.sysroot()), options.stateroot.as_deref());
+    check_sequence(bundle, current.as_ref())?;
+    let steps = Steps::new(&image, progress);
+    progress.stage("importing", steps.total);
+    let interrupted = || progress.interrupted();
+    let imported = ostree::import(&lock.repo(), &image, &BundleLayers(bundle), &steps, &interrupted)
+        .map_err(found_by_verification)?;
+    let deployed = ostree::deploy(&lock, &image.imgref, &imported.commit, options)?;
+    let (deployment, already) = match deployed {
+        Deployed::AlreadyDeployed(deployment) => (deployment, true),
+        Deployed::Deployed(deployment) => (deployment, false),
+    };
+    Ok(Applied {
+        deployment,
+        already,
+        layers_imported: imported.layers_imported,
+        layers_reused: imported.layers_reused,
+    })
+}
+
+/// Returns the deployment that the release follows: the booted one, else the first in boot order.
+///
+/// One that is staged or only boots next has not proved itself; a release may replace it.
+fn current(status: &Status, stateroot: Option<&str>) -> Option<DeploymentStatus> {
+    let by_rank = [&status.booted, &status.pending, &status.rollback].into_iter().flatten();
+    by_rank
+        .chain(&status.other)
+        .find(|deployment| stateroot.is_none_or(|name| deployment.stateroot == name))
+        .cloned()
+}
+
+/// Refuses a release that is older than the deployment it would follow, and another one that
+/// claims the same place in the order.
+fn check_sequence(
+    bundle: &VerifiedBundle,
+    current: Option<&DeploymentStatus>,
+) -> Result<(), Error> {
+    let release = bundle.release();
+    let held = |key: &str| current.and_then(|deployment| deployment.metadata.get(key));
+    if held(metadata::PRODUCT) != Some(&release.product) {
+        return Ok(());
+    }
+    let Some(sequence) = held(metadata::SEQUENCE).and_then(|text| text.parse::<u64>().ok()) else {
+        return Ok(());
+    };
+    let same_release = held(metadata::STATEMENT) == Some(&bundle.statement().to_string());
+    if release.sequence > sequence || (release.sequence == sequence && same_release) {
+        return Ok(());
+    }
+    Err(Error::Downgrade {
+        product: release.product.clone(),
+        offered: release.sequence,
+        held: sequence,
+    })
+}
+
+/// Brings a finding of the verified reader back out of the engine's error.
+fn found_by_verification(error: OstreeError) -> Error {
+    match error {
+        OstreeError::Source { layer, source } => {
+            let is_problem = source.get_ref().is_some_and(|inner| inner.is::<Problem>());
+            if is_problem {
+                content(crate::verify::into_problem(source, &layer.blob_path()))
+            } else {
+                Error::Ostree(OstreeError::Source { layer, source })
+            }
+        }
+        OstreeError::Cancelled => Error::Interrupted,
+        other => Error::Ostree(other),
+    }
+}
+
+/// Adds up the engine's steps to one progress over all layers.
+struct Steps<'a> {
+    progress: &'a dyn Progress,
+    total: u64,
+    in_layer: Cell<u64>,
+}
+
+impl<'a> Steps<'a> {
+    fn new(image: &Image, progress: &'a dyn Progress) -> Self {
+        let total = image.layers.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.size));
+        Self { progress, total, in_layer: Cell::new(0) }
+    }
+}
+
+impl ostree::Progress for Steps<'_> {
+    fn layer_started(&self, _: &ImageLayer, _: usize, _: usize) {
+        self.in_layer.set(0);
+    }
+
+    fn layer_bytes(&self, _: &ImageLayer, read: u64) {
+        let before = self.in_layer.replace(read);
+        self.progress.advance(read.saturating_sub(before));
+    }
+
+    fn layer_finished(&self, layer: &ImageLayer, _: bool) {
+        let before = self.in_layer.replace(layer.size);
+        self.progress.advance(layer.size.saturating_sub(before));
+    }
 }
 
 const CREATED: &str = "org.opencontainers.image.created";

@@ -194,7 +194,10 @@ impl Error {
             Self::Registry(error) => error.hint(),
             #[cfg(feature = "ostree")]
             Self::Ostree(error) => error.hint(),
-            Self::Image { .. } | Self::Interrupted => None,
+            Self::Interrupted => {
+                Some("run the same command again; what was complete is not done twice".into())
+            }
+            Self::Image { .. } => None,
         }
     }
 }

@@ -25,7 +25,7 @@ use super::{Outcome, files};
 pub(crate) struct Args {
     /// docker://HOST/REPOSITORY:TAG, oci:DIRECTORY:TAG or oci-archive:FILE:TAG
     source: String,
-    /// Directory for the bundle; must not exist
+    /// Directory for the bundle, or FILE.tar for one file; must not exist
     #[arg(long, short, value_name = "PATH")]
     output: PathBuf,
     /// Private key to sign with (repeatable)

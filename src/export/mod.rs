@@ -76,16 +76,29 @@ pub fn export(
     let staging = Staging::open(&order.output)?;
     let image = source.image()?;
     let mut contents = Contents::of(source, &image, &order.platforms)?;
-    contents.add_own(BlobEntry { digest: Digest::of(EMPTY), size: EMPTY.len() as u64 })?;
+    contents.add_own(BlobEntry {
+        digest: Digest::of(EMPTY),
+        size: EMPTY.len() as u64,
+    })?;
     let mut copy = copy_blobs(source, &contents, &staging, progress)?;
-    for bytes in contents.documents.iter().map(|(_, bytes)| bytes.as_slice()).chain([EMPTY]) {
+    for bytes in contents
+        .documents
+        .iter()
+        .map(|(_, bytes)| bytes.as_slice())
+        .chain([EMPTY])
+    {
         let entry = staging.put(bytes)?;
         let chunks = bytes.chunks(CHUNK_BYTES as usize).map(Digest::of).collect();
         copy.chunks.insert(entry.digest, chunks);
     }
     let release = describe_release(source, order, root, &contents, &copy, &staging)?;
     let signers = seal(release.clone(), &copy.chunks, keys, staging)?;
-    Ok(Exported { release, signers, copied: copy.copied, reused: copy.reused })
+    Ok(Exported {
+        release,
+        signers,
+        copied: copy.copied,
+        reused: copy.reused,
+    })
 }
 
 /// Refuses keys whose signature the hosts would not accept.
@@ -93,7 +106,10 @@ fn check_signers(root: &TrustRoot, keys: &[PrivateKey]) -> Result<(), Error> {
     let probe = bundle_keys::sign(media_type::IN_TOTO, Vec::new(), keys);
     let verdict = probe.and_then(|envelope| {
         let signers = root.check_signatures(Role::Release, &envelope)?;
-        Ok(envelope.signatures.into_iter().find(|s| !signers.contains(&s.keyid)))
+        Ok(envelope
+            .signatures
+            .into_iter()
+            .find(|s| !signers.contains(&s.keyid)))
     });
     let usage = |problem: String| Error::Usage {
         option: "--sign-key".into(),
@@ -125,8 +141,14 @@ fn copy_blobs(
     progress: &dyn Progress,
 ) -> Result<Copy, Error> {
     let own = Digest::of(EMPTY);
-    let blobs: Vec<_> = contents.to_copy().filter(|blob| blob.digest != own).collect();
-    progress.stage("exporting", blobs.iter().fold(0, |sum, b| sum.saturating_add(b.size)));
+    let blobs: Vec<_> = contents
+        .to_copy()
+        .filter(|blob| blob.digest != own)
+        .collect();
+    progress.stage(
+        "exporting",
+        blobs.iter().fold(0, |sum, b| sum.saturating_add(b.size)),
+    );
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let (copied, reused) = (AtomicU64::new(0), AtomicU64::new(0));
     let results = Mutex::new((BTreeMap::new(), None));
@@ -154,13 +176,19 @@ fn copy_blobs(
             scope.spawn(work);
         }
     });
-    let (chunks, failure) = results.into_inner().unwrap_or_else(|poison| poison.into_inner());
+    let (chunks, failure) = results
+        .into_inner()
+        .unwrap_or_else(|poison| poison.into_inner());
     if progress.interrupted() {
         return Err(Error::Interrupted);
     }
     match failure {
         Some(error) => Err(error),
-        None => Ok(Copy { chunks, copied: copied.into_inner(), reused: reused.into_inner() }),
+        None => Ok(Copy {
+            chunks,
+            copied: copied.into_inner(),
+            reused: reused.into_inner(),
+        }),
     }
 }
 
@@ -174,7 +202,10 @@ fn copy_blob(
 ) -> Result<(Vec<Digest>, u64), Error> {
     let mut found = None;
     for _ in 0..TRIES {
-        let entry = BlobEntry { digest: blob.digest, size: blob.size };
+        let entry = BlobEntry {
+            digest: blob.digest,
+            size: blob.size,
+        };
         let mut writer = staging.blob(entry)?;
         let before = writer.received();
         progress.advance(before);
@@ -223,17 +254,26 @@ fn describe_release(
         problem: problem.into(),
         hint: hint.into(),
     };
-    let version =
-        order.version.clone().or_else(|| label("org.opencontainers.image.version")).ok_or_else(
-            || {
-                let problem = "the image has no label org.opencontainers.image.version";
-                usage("--version", problem, "give the version with --version")
-            },
-        )?;
-    let reference = order.reference.clone().or_else(|| source.reference()).ok_or_else(|| {
-        let problem = "a layout does not say which registry reference hosts follow";
-        usage("--reference", problem, "give it, such as --reference quay.io/os/appliance:1.2.3")
-    })?;
+    let version = order
+        .version
+        .clone()
+        .or_else(|| label("org.opencontainers.image.version"))
+        .ok_or_else(|| {
+            let problem = "the image has no label org.opencontainers.image.version";
+            usage("--version", problem, "give the version with --version")
+        })?;
+    let reference = order
+        .reference
+        .clone()
+        .or_else(|| source.reference())
+        .ok_or_else(|| {
+            let problem = "a layout does not say which registry reference hosts follow";
+            usage(
+                "--reference",
+                problem,
+                "give it, such as --reference quay.io/os/appliance:1.2.3",
+            )
+        })?;
     let created = label("org.opencontainers.image.created")
         .or_else(|| config.as_ref()?.created().clone())
         .filter(|created| created.len() <= 40);
@@ -248,7 +288,10 @@ fn describe_release(
         source: reference,
         index: contents.index.clone(),
         blobs,
-        chunks: Chunks { size: CHUNK_BYTES, index },
+        chunks: Chunks {
+            size: CHUNK_BYTES,
+            index,
+        },
     })
 }
 
@@ -267,7 +310,10 @@ fn chunk_index(
 ) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     for blob in blobs {
-        let hashes = chunks.get(&blob.digest).map(Vec::as_slice).unwrap_or_default();
+        let hashes = chunks
+            .get(&blob.digest)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         if hashes.len() as u64 != chunk_count(blob.size) {
             return Err(Error::Image {
                 object: format!("blob {}", blob.digest),
@@ -286,17 +332,24 @@ fn seal(
     keys: &[PrivateKey],
     staging: Staging,
 ) -> Result<Vec<Digest>, Error> {
-    let object = release.image().map_or_else(String::new, |image| image.digest.to_string());
-    let refuse = |problem: String| Error::Image { object: object.clone(), problem };
-    let payload =
-        release.to_json(&Limits::DEFAULT).map_err(|e| refuse(format!("the statement's {e}")))?;
-    let envelope = bundle_keys::sign(media_type::IN_TOTO, payload, keys)
-        .map_err(|e| refuse(e.to_string()))?;
+    let object = release
+        .image()
+        .map_or_else(String::new, |image| image.digest.to_string());
+    let refuse = |problem: String| Error::Image {
+        object: object.clone(),
+        problem,
+    };
+    let payload = release
+        .to_json(&Limits::DEFAULT)
+        .map_err(|e| refuse(format!("the statement's {e}")))?;
+    let envelope =
+        bundle_keys::sign(media_type::IN_TOTO, payload, keys).map_err(|e| refuse(e.to_string()))?;
     let envelope_blob = staging.put(&envelope.to_json())?;
     let manifest = release_manifest(&release, envelope_blob);
     let manifest_blob = staging.put(&manifest)?;
-    let mut all = release.blobs.clone();
-    all.extend([envelope_blob, manifest_blob, release.chunks.index]);
+    // What a reader needs first lies first.
+    let mut all = vec![manifest_blob, envelope_blob, release.chunks.index];
+    all.extend(&release.blobs);
     debug_assert_eq!(chunks.len(), release.blobs.len());
     staging.publish(&all, &index_json(&release, &manifest))?;
     Ok(envelope.signatures.iter().map(|s| s.keyid).collect())

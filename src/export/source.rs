@@ -57,9 +57,14 @@ impl Source {
                 text.parse().map_err(|e: crate::registry::ReferenceError| {
                     usage(e.reason.to_string(), e.hint())
                 })?;
-            return Ok(Self::Registry { client: Client::new(options)?, reference });
+            return Ok(Self::Registry {
+                client: Client::new(options)?,
+                reference,
+            });
         }
-        let rest = ["oci:", "oci-archive:"].iter().find_map(|prefix| text.strip_prefix(prefix));
+        let rest = ["oci:", "oci-archive:"]
+            .iter()
+            .find_map(|prefix| text.strip_prefix(prefix));
         let Some(rest) = rest else {
             let hint = "write docker://HOST/REPOSITORY:TAG, oci:DIRECTORY:TAG or \
                         oci-archive:FILE:TAG";
@@ -79,7 +84,11 @@ impl Source {
             .map_err(fail)?;
         let index = bundle_format::json::parse::<Index>(&bytes, limits)
             .map_err(|e| fail(io::Error::other(format!("{INDEX_PATH}: {e}"))))?;
-        Ok(Self::Layout { medium, index: index.manifests, tag })
+        Ok(Self::Layout {
+            medium,
+            index: index.manifests,
+            tag,
+        })
     }
 
     /// Resolves the reference, once, to the image's descriptor, tagged as it shall be found.
@@ -148,9 +157,9 @@ impl Source {
     /// Fails where it is not there, too large, or has another digest.
     pub fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {
         match self {
-            Self::Registry { client, reference } => {
-                Ok(client.manifest(&reference.with_digest(descriptor.digest))?.bytes)
-            }
+            Self::Registry { client, reference } => Ok(client
+                .manifest(&reference.with_digest(descriptor.digest))?
+                .bytes),
             Self::Layout { .. } => {
                 if descriptor.size > Limits::DEFAULT.manifest_bytes {
                     return Err(Error::Image {
@@ -223,13 +232,16 @@ impl Source {
     pub fn referrers(&self, subject: Digest) -> Result<Vec<Descriptor>, Error> {
         match self {
             Self::Registry { client, reference } => {
-                let found = client.referrers(reference, subject)?.into_iter().map(|referrer| {
-                    let mut descriptor = referrer.descriptor;
-                    if let Some(tag) = &referrer.tag {
-                        mark(&mut descriptor, tag);
-                    }
-                    descriptor
-                });
+                let found = client
+                    .referrers(reference, subject)?
+                    .into_iter()
+                    .map(|referrer| {
+                        let mut descriptor = referrer.descriptor;
+                        if let Some(tag) = &referrer.tag {
+                            mark(&mut descriptor, tag);
+                        }
+                        descriptor
+                    });
                 Ok(found.collect())
             }
             Self::Layout { index, .. } => {
@@ -269,6 +281,9 @@ fn mark(descriptor: &mut Descriptor, tag: &str) {
     let annotations: &mut BTreeMap<_, _> = &mut descriptor.annotations;
     annotations.insert(media_type::REF_NAME.into(), tag.into());
     if let Some(kind) = kind {
-        annotations.insert(COSIGN_KIND.into(), format!("dev.cosignproject.cosign/{kind}"));
+        annotations.insert(
+            COSIGN_KIND.into(),
+            format!("dev.cosignproject.cosign/{kind}"),
+        );
     }
 }

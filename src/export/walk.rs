@@ -106,12 +106,20 @@ impl Contents {
     /// Returns the blobs that are still to be copied: all but the documents.
     pub fn to_copy(&self) -> impl Iterator<Item = &Descriptor> {
         let read: BTreeSet<_> = self.documents.iter().map(|(d, _)| d.digest).collect();
-        self.blobs.iter().filter(move |blob| !read.contains(&blob.digest))
+        self.blobs
+            .iter()
+            .filter(move |blob| !read.contains(&blob.digest))
     }
 
     /// Returns digest and size of every blob, in reading order.
     pub fn entries(&self) -> Vec<BlobEntry> {
-        self.blobs.iter().map(|b| BlobEntry { digest: b.digest, size: b.size }).collect()
+        self.blobs
+            .iter()
+            .map(|b| BlobEntry {
+                digest: b.digest,
+                size: b.size,
+            })
+            .collect()
     }
 
     /// Adds a blob that the bundle itself needs, unless the image has it already.
@@ -141,7 +149,9 @@ fn chosen<'a>(manifests: &'a [Descriptor], choice: &Choice) -> Result<Vec<&'a De
         return Err(missing(absent, manifests));
     }
     let is_wanted = |m: &&Descriptor| {
-        m.platform.as_ref().is_some_and(|p| wanted.iter().any(|wanted| wanted.matches(p)))
+        m.platform
+            .as_ref()
+            .is_some_and(|p| wanted.iter().any(|wanted| wanted.matches(p)))
     };
     Ok(manifests.iter().filter(is_wanted).collect())
 }
@@ -149,7 +159,10 @@ fn chosen<'a>(manifests: &'a [Descriptor], choice: &Choice) -> Result<Vec<&'a De
 fn missing(wanted: &Wanted, manifests: &[Descriptor]) -> Error {
     Error::WrongPlatform {
         wanted: wanted.to_string(),
-        available: manifests.iter().filter_map(|m| m.platform.as_ref().map(describe)).collect(),
+        available: manifests
+            .iter()
+            .filter_map(|m| m.platform.as_ref().map(describe))
+            .collect(),
     }
 }
 

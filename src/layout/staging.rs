@@ -5,6 +5,7 @@
 //! it counts. Publishing removes whatever the bundle does not list, makes everything durable and
 //! renames the directory, so that PATH is whole or absent at every instant.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -80,6 +81,7 @@ impl Staging {
             }
             _ => {}
         }
+        check_ours(&path)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let lock = rustix::fs::openat(CWD, &path, flags, Mode::empty())
             .map_err(|e| Error::file("opening", &path, e.into()))?;
@@ -165,49 +167,110 @@ impl Staging {
     }
 
     /// Makes the bundle whole: writes `index.json`, drops what `blobs` does not list, syncs, and
-    /// renames the directory to its final name.
+    /// gives it its final name: the directory's, or for a name in `.tar` that of one file.
+    ///
+    /// `blobs` is the order of a tar file, so that reading a bundle reads it front to back.
     ///
     /// # Errors
     /// Fails where something cannot be written; the staging directory then stays.
     pub fn publish(self, blobs: &[BlobEntry], index_json: &[u8]) -> Result<(), Error> {
-        let keep: std::collections::BTreeSet<_> = blobs.iter().map(|b| b.digest.to_hex()).collect();
-        let blobs_path = self.path.join(BLOBS_PATH);
-        let listing = fs::read_dir(&blobs_path).map_err(|e| Error::file("reading", &blobs_path, e));
-        for item in listing? {
-            let item = item.map_err(|e| Error::file("reading", &blobs_path, e))?;
-            if !item
-                .file_name()
-                .to_str()
-                .is_some_and(|name| keep.contains(name))
-            {
-                fs::remove_file(item.path())
-                    .map_err(|e| Error::file("removing", item.path(), e))?;
-            } else {
-                readable(&item.path())?;
-            }
-        }
+        self.drop_others(blobs)?;
         for (name, bytes) in [(OCI_LAYOUT_PATH, OCI_LAYOUT), (INDEX_PATH, index_json)] {
             let path = self.path.join(name);
             fs::write(&path, bytes).map_err(|e| Error::file("writing", &path, e))?;
             readable(&path)?;
         }
-        rustix::fs::syncfs(&self.lock).map_err(|e| Error::file("syncing", &self.path, e.into()))?;
-        rustix::fs::renameat_with(CWD, &self.path, CWD, &self.target, RenameFlags::NOREPLACE)
-            .or_else(|e| match e {
-                // File systems such as vfat over FUSE know no flags; the target was absent above.
-                rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS => {
-                    rustix::fs::renameat(CWD, &self.path, CWD, &self.target)
-                }
-                e => Err(e),
-            })
-            .map_err(|e| match e {
-                rustix::io::Errno::EXIST => Error::Exists {
-                    path: self.target.clone(),
-                },
-                e => Error::file("publishing", &self.target, e.into()),
-            })?;
+        if is_tar(&self.target) {
+            return self.publish_tar(blobs);
+        }
+        self.sync()?;
+        rename_new(&self.path, &self.target)?;
+        self.sync()
+    }
+
+    /// Writes the layout as one tar file and removes the directory.
+    fn publish_tar(self, blobs: &[BlobEntry]) -> Result<(), Error> {
+        let mut name = self.path.clone().into_os_string();
+        name.push(".tar");
+        let partial = PathBuf::from(name);
+        let fail = |e| Error::file("writing", &partial, e);
+        let paths = [OCI_LAYOUT_PATH.into(), INDEX_PATH.into()];
+        let paths = paths
+            .into_iter()
+            .chain(blobs.iter().map(|b| b.digest.blob_path()));
+        let file = File::create(&partial).map_err(fail)?;
+        super::tar::write(&self.path, paths, &file).map_err(fail)?;
+        file.sync_all().map_err(fail)?;
+        rename_new(&partial, &self.target)?;
+        fs::remove_dir_all(&self.path).map_err(|e| Error::file("removing", &self.path, e))?;
+        self.sync()
+    }
+
+    fn drop_others(&self, blobs: &[BlobEntry]) -> Result<(), Error> {
+        let keep: BTreeSet<_> = blobs.iter().map(|b| b.digest.to_hex()).collect();
+        let blobs_path = self.path.join(BLOBS_PATH);
+        let fail = |e| Error::file("reading", &blobs_path, e);
+        for item in fs::read_dir(&blobs_path).map_err(fail)? {
+            let item = item.map_err(fail)?;
+            let name = item.file_name();
+            if name.to_str().is_some_and(|name| keep.contains(name)) {
+                readable(&item.path())?;
+            } else {
+                fs::remove_file(item.path())
+                    .map_err(|e| Error::file("removing", item.path(), e))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), Error> {
         rustix::fs::syncfs(&self.lock).map_err(|e| Error::file("syncing", &self.target, e.into()))
     }
+}
+
+/// Returns true for a bundle that is to be one tar file.
+fn is_tar(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "tar")
+}
+
+/// Refuses a directory that some other program filled, before anything in it is removed.
+fn check_ours(path: &Path) -> Result<(), Error> {
+    let fail = |e| Error::file("reading", path, e);
+    for item in fs::read_dir(path).map_err(fail)? {
+        let name = item.map_err(fail)?.file_name();
+        if !["blobs", OCI_LAYOUT_PATH, INDEX_PATH]
+            .iter()
+            .any(|ours| name == *ours)
+        {
+            let problem = format!(
+                "{} holds {}, which no export wrote",
+                path.display(),
+                name.display()
+            );
+            return Err(Error::Usage {
+                option: "--output".into(),
+                problem,
+                hint: "choose another path, or move that directory away".into(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Renames without replacing.
+fn rename_new(from: &Path, to: &Path) -> Result<(), Error> {
+    rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)
+        .or_else(|e| match e {
+            // Some file systems of sticks know no flags; the target was absent when we began.
+            rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS => {
+                rustix::fs::renameat(CWD, from, CWD, to)
+            }
+            e => Err(e),
+        })
+        .map_err(|e| match e {
+            rustix::io::Errno::EXIST => Error::Exists { path: to.into() },
+            e => Error::file("publishing", to, e.into()),
+        })
 }
 
 impl BlobWriter {

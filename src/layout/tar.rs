@@ -101,6 +101,24 @@ impl TarIndex {
     }
 }
 
+/// Writes files of a layout as a tar file; the same files always give the same bytes.
+#[cfg(feature = "export")]
+pub(super) fn write(
+    root: &std::path::Path,
+    paths: impl IntoIterator<Item = String>,
+    out: impl io::Write,
+) -> io::Result<()> {
+    let mut builder = tar::Builder::new(out);
+    for path in paths {
+        let file = File::open(root.join(&path))?;
+        let mut header = tar::Header::new_gnu();
+        header.set_size(file.metadata()?.len());
+        header.set_mode(0o644);
+        builder.append_data(&mut header, path, file)?;
+    }
+    builder.into_inner()?.flush()
+}
+
 fn check_zero(file: &File, from: u64, to: u64) -> io::Result<()> {
     let mut buffer = [0; 4096];
     let mut at = from;

@@ -32,8 +32,13 @@ pub(super) fn import_objects(
 ) -> Result<Directory, OstreeError> {
     let importer = run(session, layer, false)?;
     let children = importer.files.into_iter();
-    let children = children.map(|file| (hex::encode(file.0), Node::File(file.0))).collect();
-    Ok(Directory { metadata: None, children })
+    let children = children
+        .map(|file| (hex::encode(file.0), Node::File(file.0)))
+        .collect();
+    Ok(Directory {
+        metadata: None,
+        children,
+    })
 }
 
 /// Imports the layer with the commit, and returns the commit's name if there was one.
@@ -98,7 +103,11 @@ impl Importer<'_> {
             "file" => self.file(name, entry, tar, writer),
             "file-xattrs" => {
                 let set = self.read_set(entry, tar)?;
-                if object::checksum(set.data()) == name { Ok(()) } else { mismatch(tar, entry, &set) }
+                if object::checksum(set.data()) == name {
+                    Ok(())
+                } else {
+                    mismatch(tar, entry, &set)
+                }
             }
             "file-xattrs-link" => self.link(name, entry, tar),
             "commit" if self.takes_commit && self.commit.is_none() => {
@@ -106,12 +115,12 @@ impl Importer<'_> {
                 self.commit = Some(commit);
                 Ok(())
             }
-            "dirtree" if self.takes_commit => {
-                self.metadata(ObjectType::DirTree, name, entry, tar).map(drop)
-            }
-            "dirmeta" if self.takes_commit => {
-                self.metadata(ObjectType::DirMeta, name, entry, tar).map(drop)
-            }
+            "dirtree" if self.takes_commit => self
+                .metadata(ObjectType::DirTree, name, entry, tar)
+                .map(drop),
+            "dirmeta" if self.takes_commit => self
+                .metadata(ObjectType::DirMeta, name, entry, tar)
+                .map(drop),
             "commitmeta" if self.commit.as_deref() == Some(&hex::encode(name)) => {
                 self.detached(name, entry, tar)
             }
@@ -133,10 +142,18 @@ impl Importer<'_> {
         if self.files.insert(name, ()).is_some() {
             return Err(refuse(RejectReason::Object));
         }
-        let metadata = Metadata { uid: entry.uid, gid: entry.gid, mode: 0, xattrs };
+        let metadata = Metadata {
+            uid: entry.uid,
+            gid: entry.gid,
+            mode: 0,
+            xattrs,
+        };
         let bytes = match entry.kind {
             Kind::File => {
-                let metadata = Metadata { mode: REGULAR | entry.mode, ..metadata };
+                let metadata = Metadata {
+                    mode: REGULAR | entry.mode,
+                    ..metadata
+                };
                 if entry.size > INLINE {
                     let expected = hex::encode(name);
                     return put_large(&metadata, &expected, entry, tar, writer);
@@ -145,7 +162,13 @@ impl Importer<'_> {
             }
             Kind::Symlink => {
                 let target = layer::symlink_target(entry).map_err(refuse)?;
-                object::content_header(&Metadata { mode: SYMLINK | 0o777, ..metadata }, target)
+                object::content_header(
+                    &Metadata {
+                        mode: SYMLINK | 0o777,
+                        ..metadata
+                    },
+                    target,
+                )
             }
             _ => return Err(refuse(RejectReason::Object)),
         };
@@ -170,10 +193,14 @@ impl Importer<'_> {
         }
         let set = if entry.kind == Kind::Hardlink {
             let target = String::from_utf8_lossy(&entry.link);
-            let set = target.rsplit_once("objects/").and_then(|(_, path)| object_name(path));
+            let set = target
+                .rsplit_once("objects/")
+                .and_then(|(_, path)| object_name(path));
             // Old exporters wrote targets relative to the object's own directory.
             let set = set.or_else(|| target.strip_prefix("../").and_then(object_name));
-            let set = set.filter(|(_, kind)| *kind == "file-xattrs").map(|(set, _)| set);
+            let set = set
+                .filter(|(_, kind)| *kind == "file-xattrs")
+                .map(|(set, _)| set);
             let known = set.and_then(|set| self.sets.get(&set));
             known.cloned().ok_or_else(|| refuse(RejectReason::Object))?
         } else {
@@ -199,7 +226,8 @@ impl Importer<'_> {
         let set = Variant::from_bytes::<Vec<(Vec<u8>, Vec<u8>)>>(&glib::Bytes::from_owned(bytes));
         let names_end = set.iter().all(|pair| {
             let name = pair.child_value(0);
-            name.fixed_array::<u8>().is_ok_and(|name| name.iter().position(|&b| b == 0) == Some(name.len() - 1))
+            name.fixed_array::<u8>()
+                .is_ok_and(|name| name.iter().position(|&b| b == 0) == Some(name.len() - 1))
         });
         if !set.is_normal_form() || !names_end || self.set_bytes > MAX_XATTR_SETS {
             return Err(tar.reject(&entry.path, RejectReason::Object));
@@ -295,7 +323,10 @@ fn read_small<R: std::io::Read>(
         return Err(tar.reject(&entry.path, RejectReason::Object));
     }
     if entry.size > limit {
-        let reason = RejectReason::TooLong { what: "ostree object", limit };
+        let reason = RejectReason::TooLong {
+            what: "ostree object",
+            limit,
+        };
         return Err(tar.reject(&entry.path, reason));
     }
     let mut bytes = vec![0; usize::try_from(entry.size).unwrap_or(0)];

@@ -79,7 +79,10 @@ const FINAL_DIFF_ID: &str = "ostree.final-diffid";
 
 impl Image {
     fn problem(&self, problem: ImageProblem) -> OstreeError {
-        OstreeError::Image { image: self.imgref.clone(), problem }
+        OstreeError::Image {
+            image: self.imgref.clone(),
+            problem,
+        }
     }
 
     /// Checks what the engine relies on, whatever the caller has verified.
@@ -88,11 +91,19 @@ impl Image {
             return Err(self.problem(ImageProblem::NoLayers));
         }
         if self.layers.len() > limits.layers {
-            return Err(self.problem(ImageProblem::TooManyLayers { limit: limits.layers }));
+            return Err(self.problem(ImageProblem::TooManyLayers {
+                limit: limits.layers,
+            }));
         }
-        for (what, text) in [("manifest", &self.manifest), ("configuration", &self.config)] {
+        for (what, text) in [
+            ("manifest", &self.manifest),
+            ("configuration", &self.config),
+        ] {
             if text.len() > limits.json {
-                return Err(self.problem(ImageProblem::TooLarge { what, limit: limits.json }));
+                return Err(self.problem(ImageProblem::TooLarge {
+                    what,
+                    limit: limits.json,
+                }));
             }
         }
         let found = Digest::of(self.manifest.as_bytes());
@@ -101,7 +112,9 @@ impl Image {
             return Err(self.problem(ImageProblem::ManifestDigest { expected, found }));
         }
         let texts = self.metadata.iter().flat_map(|(key, value)| [key, value]);
-        let texts = texts.chain([&self.imgref, &self.manifest, &self.config]).chain(&self.version);
+        let texts = texts
+            .chain([&self.imgref, &self.manifest, &self.config])
+            .chain(&self.version);
         for text in texts {
             if text.contains('\0') {
                 let what = text.chars().take(40).collect();
@@ -123,9 +136,17 @@ impl Image {
     pub(super) fn chunked_layers(&self) -> Result<usize, OstreeError> {
         let config: Configuration = serde_json::from_str(&self.config)
             .map_err(|_| self.problem(ImageProblem::Configuration))?;
-        let labels = config.config.and_then(|config| config.labels).unwrap_or_default();
-        let Some(last) = labels.get(FINAL_DIFF_ID) else { return Ok(0) };
-        let position = self.layers.iter().position(|layer| layer.diff_id.to_string() == *last);
+        let labels = config
+            .config
+            .and_then(|config| config.labels)
+            .unwrap_or_default();
+        let Some(last) = labels.get(FINAL_DIFF_ID) else {
+            return Ok(0);
+        };
+        let position = self
+            .layers
+            .iter()
+            .position(|layer| layer.diff_id.to_string() == *last);
         position
             .map(|last| last + 1)
             .ok_or_else(|| self.problem(ImageProblem::FinalDiffId))

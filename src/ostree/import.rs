@@ -96,7 +96,12 @@ pub fn import_within(
         entries: Cell::new(0),
         objects_written: Cell::new(0),
     };
-    let mut import = Import { session, image, by_diff_id: diff_ids(repo)?, imported: 0 };
+    let mut import = Import {
+        session,
+        image,
+        by_diff_id: diff_ids(repo)?,
+        imported: 0,
+    };
     import.run().inspect_err(|_| staging::discard(repo))
 }
 
@@ -126,8 +131,12 @@ impl Import<'_> {
         }
         self.check_cancelled()?;
         self.session.progress.merging();
-        let commit =
-            merge::write(self.session.repo, self.image, base_commit.as_deref(), merged)?;
+        let commit = merge::write(
+            self.session.repo,
+            self.image,
+            base_commit.as_deref(),
+            merged,
+        )?;
         Ok(Imported {
             commit,
             layers_imported: self.imported,
@@ -139,7 +148,9 @@ impl Import<'_> {
 
     /// Imports the layers of a chunked base and returns its commit.
     fn base(&mut self, layers: &[ImageLayer]) -> Result<Option<String>, OstreeError> {
-        let Some((commit_layer, chunks)) = layers.split_first() else { return Ok(None) };
+        let Some((commit_layer, chunks)) = layers.split_first() else {
+            return Ok(None);
+        };
         // The commit comes last, when everything that it reaches is there.
         for (index, layer) in chunks.iter().enumerate() {
             self.layer(layer, index + 1, |import| {
@@ -153,9 +164,6 @@ impl Import<'_> {
             import.check_complete(&commit)?;
             Ok(commit)
         })?;
-        // Another importer may have been interrupted within this commit; now it is whole.
-        let whole = self.session.repo.mark_commit_partial(&commit, false);
-        whole.map_err(|error| OstreeError::libostree(format!("completing {commit}"), error))?;
         Ok(Some(commit))
     }
 
@@ -188,11 +196,15 @@ impl Import<'_> {
         let Some(found) = tree_repo::metadata_string(&commit, DIFF_ID) else {
             return Ok((tree, Precedence::Lower));
         };
-        if let Ok(found) = found.parse() {
-            if found != layer.diff_id {
-                let (layer, expected) = (layer.digest, layer.diff_id);
-                return Err(OstreeError::DiffId { layer, expected, found });
-            }
+        if let Ok(found) = found.parse()
+            && found != layer.diff_id
+        {
+            let (layer, expected) = (layer.digest, layer.diff_id);
+            return Err(OstreeError::DiffId {
+                layer,
+                expected,
+                found,
+            });
         }
         for path in tree_repo::metadata_strings(&commit, UNDESCRIBED) {
             tree.forget_description(&path);
@@ -211,22 +223,28 @@ impl Import<'_> {
         self.check_cancelled()?;
         progress.layer_started(layer, index, self.image.layers.len());
         let name = layer_ref(&layer.digest);
-        let failed = |error| OstreeError::libostree(format!("storing layer {}", layer.digest), error);
-        let known = repo.resolve_rev(&name, true).map_err(failed)?.map(|commit| commit.to_string());
+        let failed =
+            |error| OstreeError::libostree(format!("storing layer {}", layer.digest), error);
+        let known = repo
+            .resolve_rev(&name, true)
+            .map_err(failed)?
+            .map(|commit| commit.to_string());
         let reused = known.is_some();
         let known = known.or_else(|| self.by_diff_id.get(&layer.diff_id.to_string()).cloned());
         let fresh = known.is_none();
-        let commit = if reused {
-            known.unwrap_or_default()
-        } else {
-            let transaction = repo.auto_transaction(gio::Cancellable::NONE).map_err(failed)?;
-            let commit = match known {
-                Some(commit) => commit,
-                None => read(self)?,
-            };
-            repo.transaction_set_ref(None, &name, Some(&commit));
-            transaction.commit(gio::Cancellable::NONE).map_err(failed)?;
-            commit
+        let commit = match known {
+            Some(commit) if reused => {
+                commit::mark_whole(repo, &commit)?;
+                commit
+            }
+            known => {
+                let transaction = repo
+                    .auto_transaction(gio::Cancellable::NONE)
+                    .map_err(failed)?;
+                let commit = known.map_or_else(|| read(self), Ok)?;
+                commit::publish(repo, transaction, &name, &commit)?;
+                commit
+            }
         };
         self.imported += usize::from(fresh);
         progress.layer_finished(layer, !fresh);
@@ -254,12 +272,17 @@ impl Import<'_> {
     fn check_directory(&self, directory: &Directory) -> Result<(), OstreeError> {
         let check = |kind, checksum: &[u8]| {
             let name = hex::encode(checksum);
-            match self.session.repo.has_object(kind, &name, gio::Cancellable::NONE) {
+            match self
+                .session
+                .repo
+                .has_object(kind, &name, gio::Cancellable::NONE)
+            {
                 Ok(true) => Ok(()),
                 Ok(false) => Err(self.image.incomplete(name)),
-                Err(error) => {
-                    Err(OstreeError::libostree(format!("looking for object {name}"), error))
-                }
+                Err(error) => Err(OstreeError::libostree(
+                    format!("looking for object {name}"),
+                    error,
+                )),
             }
         };
         if let Some(metadata) = directory.metadata {
@@ -275,7 +298,11 @@ impl Import<'_> {
     }
 
     fn check_cancelled(&self) -> Result<(), OstreeError> {
-        if (self.session.cancel)() { Err(OstreeError::Cancelled) } else { Ok(()) }
+        if (self.session.cancel)() {
+            Err(OstreeError::Cancelled)
+        } else {
+            Ok(())
+        }
     }
 
     fn load_commit(&self, commit: &str) -> Result<Variant, OstreeError> {
@@ -292,8 +319,12 @@ pub(super) fn load_commit(repo: &Repo, commit: &str) -> Result<Variant, OstreeEr
 
 /// Returns the refs below `prefix`, by their whole names.
 pub(super) fn refs(repo: &Repo, prefix: &str) -> Result<HashMap<String, String>, OstreeError> {
-    repo.list_refs_ext(Some(prefix), RepoListRefsExtFlags::empty(), gio::Cancellable::NONE)
-        .map_err(|error| OstreeError::libostree(format!("listing refs {prefix}"), error))
+    repo.list_refs_ext(
+        Some(prefix),
+        RepoListRefsExtFlags::empty(),
+        gio::Cancellable::NONE,
+    )
+    .map_err(|error| OstreeError::libostree(format!("listing refs {prefix}"), error))
 }
 
 /// Returns the commits of plain layers in the repository by their `diff_id`.

@@ -12,7 +12,6 @@ use super::error::{OstreeError, RejectReason};
 use super::image::ImageLayer;
 use super::object::{self, Checksum, DIRECTORY, Metadata, REGULAR, SYMLINK};
 use super::session::Session;
-use super::stream::Feed;
 use super::tar_entries::{Marker, Place, marker};
 use super::tar_reader::{Entry, Kind, TarReader};
 use super::tree::{Directory, Node};
@@ -20,8 +19,6 @@ use super::writer::{self, INLINE, ObjectWriter};
 
 /// Longest target of a symbolic link that Linux takes.
 const MAX_TARGET: usize = 4095;
-
-type Tar<'a> = TarReader<'a, Feed<'a>>;
 
 /// Imports the entries of `layer` into the open transaction and returns its tree, whiteouts included.
 ///
@@ -32,8 +29,12 @@ pub(super) fn import(
     lower: &Directory,
 ) -> Result<Directory, OstreeError> {
     session.run(layer, |tar, writer| {
-        let mut importer =
-            Importer { session, lower, tree: Directory::default(), shipped: HashMap::new() };
+        let mut importer = Importer {
+            session,
+            lower,
+            tree: Directory::default(),
+            shipped: HashMap::new(),
+        };
         while let Some(entry) = tar.next()? {
             session.count(layer)?;
             importer.entry(&entry, tar, writer)?;
@@ -89,7 +90,10 @@ impl Importer<'_> {
             Kind::Hardlink => match self.link_target(entry)? {
                 Some(file) => self.tree.put_file(path, file),
                 None => Err(RejectReason::LinkTarget {
-                    target: String::from_utf8_lossy(&entry.link).chars().take(200).collect(),
+                    target: String::from_utf8_lossy(&entry.link)
+                        .chars()
+                        .take(200)
+                        .collect(),
                 }),
             },
             Kind::Other(_) => Err(kind_reason(entry.kind)),
@@ -103,12 +107,12 @@ impl Importer<'_> {
             return Ok(None);
         };
         match place {
-            Place::At(path) => {
-                Ok(match self.tree.get(&path).or_else(|| self.lower.get(&path)) {
+            Place::At(path) => Ok(
+                match self.tree.get(&path).or_else(|| self.lower.get(&path)) {
                     Some(Node::File(file)) => Some(*file),
                     _ => None,
-                })
-            }
+                },
+            ),
             Place::Object(path) => match self.shipped.get(&path) {
                 Some(file) => Ok(Some(*file)),
                 None => self.base_object(&path),
@@ -119,10 +123,19 @@ impl Importer<'_> {
 
     /// Returns the object of a chunked base that `path` names, if the repository has it.
     fn base_object(&self, path: &str) -> Result<Option<Checksum>, OstreeError> {
-        let name = path.strip_suffix(".file").and_then(|path| path.split_once('/'));
-        let name = name.map(|(shard, rest)| format!("{shard}{rest}")).unwrap_or_default();
-        let Some(checksum) = writer::parse_checksum(&name) else { return Ok(None) };
-        let exists = self.session.repo.has_object(ObjectType::File, &name, gio::Cancellable::NONE);
+        let name = path
+            .strip_suffix(".file")
+            .and_then(|path| path.split_once('/'));
+        let name = name
+            .map(|(shard, rest)| format!("{shard}{rest}"))
+            .unwrap_or_default();
+        let Some(checksum) = writer::parse_checksum(&name) else {
+            return Ok(None);
+        };
+        let exists = self
+            .session
+            .repo
+            .has_object(ObjectType::File, &name, gio::Cancellable::NONE);
         let exists = exists
             .map_err(|error| OstreeError::libostree(format!("looking for object {name}"), error))?;
         Ok(exists.then_some(checksum))
@@ -154,7 +167,9 @@ fn kind_reason(kind: Kind) -> RejectReason {
         Kind::Directory => b'5',
         Kind::Other(flag) => flag,
     };
-    RejectReason::Kind { kind: char::from(flag) }
+    RejectReason::Kind {
+        kind: char::from(flag),
+    }
 }
 
 fn metadata(entry: &Entry, file_type: u32) -> Metadata {
@@ -201,7 +216,10 @@ fn write_symlink(
     writer: &mut ObjectWriter<'_>,
 ) -> Result<Result<Checksum, OstreeError>, RejectReason> {
     let target = symlink_target(entry)?;
-    let metadata = Metadata { mode: SYMLINK | 0o777, ..metadata(entry, SYMLINK) };
+    let metadata = Metadata {
+        mode: SYMLINK | 0o777,
+        ..metadata(entry, SYMLINK)
+    };
     Ok(writer.put(object::content_header(&metadata, target)))
 }
 

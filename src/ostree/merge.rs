@@ -33,7 +33,9 @@ pub(super) fn present(repo: &Repo, image: &Image) -> Result<Option<String>, Ostr
         repo.resolve_rev(name, true)
             .map_err(|error| OstreeError::libostree(format!("reading ref {name}"), error))
     };
-    let Some(commit) = resolve(&name)? else { return Ok(None) };
+    let Some(commit) = resolve(&name)? else {
+        return Ok(None);
+    };
     let digest = tree_repo::metadata_string(&load_commit(repo, &commit)?, MANIFEST_DIGEST);
     if digest != Some(image.manifest_digest.to_string()) {
         return Ok(None);
@@ -44,6 +46,7 @@ pub(super) fn present(repo: &Repo, image: &Image) -> Result<Option<String>, Ostr
             return Ok(None);
         }
     }
+    commit::mark_whole(repo, &commit)?;
     Ok(Some(commit.to_string()))
 }
 
@@ -56,24 +59,27 @@ pub(super) fn write(
 ) -> Result<String, OstreeError> {
     let failed = |error| OstreeError::libostree(format!("storing image {}", image.imgref), error);
     for path in INJECTED {
-        if let Some(Node::File(file)) = merged.get(path) {
-            if is_empty_file(repo, file)? {
-                merged.remove_file(path);
-            }
+        if let Some(Node::File(file)) = merged.get(path)
+            && is_empty_file(repo, file)?
+        {
+            merged.remove_file(path);
         }
     }
     let kernel = kernel_version(&merged).map(str::to_owned);
     if kernel.is_some() && !merged.children.contains_key("var") {
         // Where libostree moves /var to, nothing is left to mount it on.
-        merged.children.insert("var".to_owned(), Node::Directory(Directory::default()));
+        merged
+            .children
+            .insert("var".to_owned(), Node::Directory(Directory::default()));
     }
-    let transaction = repo.auto_transaction(gio::Cancellable::NONE).map_err(failed)?;
+    let transaction = repo
+        .auto_transaction(gio::Cancellable::NONE)
+        .map_err(failed)?;
     let default = tree_repo::write_default(repo)?;
     let root = tree_repo::write(repo, &merged, default)?;
     let metadata = metadata(image, kernel.as_deref());
     let commit = commit::write(repo, base, &metadata, root, image.created.unwrap_or(0))?;
-    repo.transaction_set_ref(None, &image.image_ref()?, Some(&commit));
-    transaction.commit(gio::Cancellable::NONE).map_err(failed)?;
+    commit::publish(repo, transaction, &image.image_ref()?, &commit)?;
     Ok(commit)
 }
 
@@ -102,13 +108,18 @@ fn metadata(image: &Image, kernel: Option<&str>) -> CommitMetadata {
 
 /// Returns the version of the kernel in the tree, if it has one where libostree looks for it.
 fn kernel_version(tree: &Directory) -> Option<&str> {
-    let Some(Node::Directory(modules)) = tree.get("usr/lib/modules") else { return None };
-    modules.children.iter().find_map(|(version, node)| match node {
-        Node::Directory(directory) if directory.children.contains_key("vmlinuz") => {
-            Some(version.as_str())
-        }
-        _ => None,
-    })
+    let Some(Node::Directory(modules)) = tree.get("usr/lib/modules") else {
+        return None;
+    };
+    modules
+        .children
+        .iter()
+        .find_map(|(version, node)| match node {
+            Node::Directory(directory) if directory.children.contains_key("vmlinuz") => {
+                Some(version.as_str())
+            }
+            _ => None,
+        })
 }
 
 fn is_empty_file(repo: &Repo, file: &Checksum) -> Result<bool, OstreeError> {

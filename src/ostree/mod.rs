@@ -5,18 +5,24 @@
 
 mod chunked;
 mod commit;
+mod deploy;
 mod error;
+mod gc;
 mod image;
 mod import;
 mod layer;
 mod limits;
 mod merge;
 mod object;
+mod origin;
 mod progress;
 mod refescape;
+mod rollback;
 mod session;
 mod staging;
+mod status;
 mod stream;
+mod sysroot;
 mod tar_entries;
 mod tar_header;
 mod tar_reader;
@@ -24,9 +30,13 @@ mod tree;
 mod tree_repo;
 mod writer;
 
+pub use deploy::{DeployOptions, Deployed, deploy};
 pub use error::{ImageProblem, OstreeError, RejectReason};
 pub use image::{Image, ImageLayer, LayerSource};
 pub use import::{Imported, import, import_within};
 pub use limits::Limits;
 pub use progress::Progress;
 pub use refescape::{escape, image_ref, layer_ref, unescape};
+pub use rollback::{RolledBack, rollback};
+pub use status::{DeploymentStatus, Status, status};
+pub use sysroot::{SysrootLock, lock, open};

@@ -5,8 +5,8 @@
 
 use std::borrow::Cow;
 
-use ::ostree::glib::{Variant, VariantTy};
 use ::ostree::glib::prelude::*;
+use ::ostree::glib::{Variant, VariantTy};
 use sha2::{Digest as _, Sha256};
 
 /// Binary name of an OSTree object.
@@ -74,7 +74,12 @@ pub(super) fn directory_variant(metadata: &Metadata) -> Variant {
 
 /// Returns the metadata of directories that no layer describes: root's, mode 0755.
 pub(super) fn default_directory() -> Metadata {
-    Metadata { uid: 0, gid: 0, mode: DIRECTORY | 0o755, xattrs: xattrs_variant(&[]) }
+    Metadata {
+        uid: 0,
+        gid: 0,
+        mode: DIRECTORY | 0o755,
+        xattrs: xattrs_variant(&[]),
+    }
 }
 
 /// Returns the name of the object that consists of `bytes`.
@@ -94,11 +99,17 @@ mod tests {
         let pair = |name: &str, value: &str| (name.into(), value.into());
         let many = vec![pair("security.x", "v"), pair("user.y", "")];
         for xattrs in [vec![], many, vec![pair("user.big", &"z".repeat(70_000))]] {
-            for (mode, target, content) in
-                [(REGULAR | 0o4755, "", "hello"), (SYMLINK | 0o777, "../x", "")]
-            {
+            for (mode, target, content) in [
+                (REGULAR | 0o4755, "", "hello"),
+                (SYMLINK | 0o777, "../x", ""),
+            ] {
                 let xattrs = xattrs_variant(&xattrs);
-                let metadata = Metadata { uid: 7, gid: 70_000, mode, xattrs: xattrs.clone() };
+                let metadata = Metadata {
+                    uid: 7,
+                    gid: 70_000,
+                    mode,
+                    xattrs: xattrs.clone(),
+                };
                 let mut bytes = content_header(&metadata, target);
                 bytes.extend_from_slice(content.as_bytes());
 

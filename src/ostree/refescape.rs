@@ -75,7 +75,10 @@ pub fn image_ref(imgref: &str) -> Option<String> {
     if imgref.is_empty() {
         return None;
     }
-    Some(format!("{IMAGE_PREFIX}/{}", escape(&format!("docker://{imgref}"))?))
+    Some(format!(
+        "{IMAGE_PREFIX}/{}",
+        escape(&format!("docker://{imgref}"))?
+    ))
 }
 
 #[cfg(test)]
@@ -86,9 +89,15 @@ mod tests {
     fn escapes_as_ostree_ext_does() {
         for (text, escaped) in [
             ("foo/bar/baz-blah/foo", "foo/bar/baz-blah/foo"),
-            ("localhost:5000/foo:latest", "localhost_3A_5000/foo_3A_latest"),
+            (
+                "localhost:5000/foo:latest",
+                "localhost_3A_5000/foo_3A_latest",
+            ),
             ("fedora/x86_64/coreos", "fedora/x86__64/coreos"),
-            ("docker://quay.io/os/blah:v1", "docker_3A__2F__2F_quay_2E_io/os/blah_3A_v1"),
+            (
+                "docker://quay.io/os/blah:v1",
+                "docker_3A__2F__2F_quay_2E_io/os/blah_3A_v1",
+            ),
             ("blah/", "blah_2F_"),
             ("/foo", "_2F_foo"),
             ("a//b", "a/_2F_b"),

@@ -37,7 +37,11 @@ impl Session<'_> {
         self.entries.set(self.entries.get() + 1);
         if self.entries.get() > self.limits.entries {
             let (what, limit) = ("entries in the image", self.limits.entries);
-            return Err(OstreeError::Limit { layer: layer.digest, what, limit });
+            return Err(OstreeError::Limit {
+                layer: layer.digest,
+                what,
+                limit,
+            });
         }
         Ok(())
     }
@@ -54,27 +58,46 @@ impl Session<'_> {
         ) -> Result<T, OstreeError>,
     ) -> Result<T, OstreeError> {
         let is_tar = self.source.is_tar(layer);
-        let encoding = if is_tar { Some(Encoding::Tar) } else { Encoding::of(&layer.media_type) };
+        let encoding = if is_tar {
+            Some(Encoding::Tar)
+        } else {
+            Encoding::of(&layer.media_type)
+        };
         let encoding = encoding.ok_or_else(|| OstreeError::MediaType {
             layer: layer.digest,
             media_type: layer.media_type.chars().take(120).collect(),
         })?;
         let source = self.source.open(layer);
-        let source =
-            source.map_err(|source| OstreeError::Source { layer: layer.digest, source })?;
+        let source = source.map_err(|source| OstreeError::Source {
+            layer: layer.digest,
+            source,
+        })?;
 
         let read = AtomicU64::new(0);
         let cancelled = Cell::new(false);
         let between = || {
-            self.progress.layer_bytes(layer, read.load(Ordering::Relaxed));
+            self.progress
+                .layer_bytes(layer, read.load(Ordering::Relaxed));
             cancelled.set((self.cancel)());
-            if cancelled.get() { Err(io::Error::other("cancelled")) } else { Ok(()) }
+            if cancelled.get() {
+                Err(io::Error::other("cancelled"))
+            } else {
+                Ok(())
+            }
         };
         let (pumped, written, parsed) = thread::scope(|scope| {
             let (filled, received) = mpsc::sync_channel(stream::BUFFERS);
             let (recycle, empty) = mpsc::channel();
             let (limits, read) = (self.limits, &read);
-            let pump = Pump { layer, encoding, stored: !is_tar, limits, read, filled, empty };
+            let pump = Pump {
+                layer,
+                encoding,
+                stored: !is_tar,
+                limits,
+                read,
+                filled,
+                empty,
+            };
             let pump = scope.spawn(move || pump.run(source));
             let mut writer = ObjectWriter::start(scope, self.repo);
             // Dropping the feed at the end of this block is what stops the pump after an error.
@@ -82,9 +105,12 @@ impl Session<'_> {
                 let feed = Feed::new(received, recycle, &between);
                 parse(&mut TarReader::new(feed, layer.digest, limits), &mut writer)
             };
-            self.objects_written.set(self.objects_written.get() + writer.written());
+            self.objects_written
+                .set(self.objects_written.get() + writer.written());
             let written = writer.finish();
-            let pumped = pump.join().unwrap_or_else(|panic| panic::resume_unwind(panic));
+            let pumped = pump
+                .join()
+                .unwrap_or_else(|panic| panic::resume_unwind(panic));
             (pumped, written, parsed)
         });
         if cancelled.get() {
@@ -99,9 +125,11 @@ impl Session<'_> {
                 self.progress.layer_bytes(layer, read.into_inner());
                 Ok(value)
             }
-            Pumped::Whole(found) => {
-                Err(OstreeError::DiffId { layer: layer.digest, expected: layer.diff_id, found })
-            }
+            Pumped::Whole(found) => Err(OstreeError::DiffId {
+                layer: layer.digest,
+                expected: layer.diff_id,
+                found,
+            }),
             // The parser reads to the end, so this cannot be; nothing may be kept if it were.
             Pumped::Abandoned => Err(OstreeError::Cancelled),
         }

@@ -15,11 +15,17 @@ const PREFIX: &str = "staging-";
 
 /// Removes the staging directories that no transaction holds; what cannot be removed is left to libostree.
 pub(super) fn discard(repo: &Repo) {
-    let Some(tmp) = repo.path().path().map(|path| path.join("tmp")) else { return };
-    let Ok(entries) = fs::read_dir(&tmp) else { return };
+    let Some(tmp) = repo.path().path().map(|path| path.join("tmp")) else {
+        return;
+    };
+    let Ok(entries) = fs::read_dir(&tmp) else {
+        return;
+    };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
+        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else {
+            continue;
+        };
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove(&tmp, name);
         }
@@ -28,7 +34,12 @@ pub(super) fn discard(repo: &Repo) {
 
 fn remove(tmp: &Path, name: &str) {
     let lock_path = tmp.join(format!("{name}-lock"));
-    let Ok(lock) = File::options().write(true).create(true).truncate(false).open(&lock_path) else {
+    let Ok(lock) = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&lock_path)
+    else {
         return;
     };
     // Conflicts with the open-file-description lock that libostree takes, also one of this process.

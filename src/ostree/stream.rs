@@ -78,7 +78,11 @@ impl Pump<'_> {
             source,
             count: self.read,
             // One byte more than declared proves that there are too many.
-            bound: if self.stored { self.layer.size.saturating_add(1) } else { u64::MAX },
+            bound: if self.stored {
+                self.layer.size.saturating_add(1)
+            } else {
+                u64::MAX
+            },
             failure: None,
         };
         let mut input = BufReader::with_capacity(INPUT, counted);
@@ -89,19 +93,29 @@ impl Pump<'_> {
         };
         // What the source said explains what the decompressor made of it.
         if let Some(source) = input.get_mut().failure.take() {
-            return Err(OstreeError::Source { layer: self.layer.digest, source });
+            return Err(OstreeError::Source {
+                layer: self.layer.digest,
+                source,
+            });
         }
         let pumped = result?;
         let read = self.read.load(Ordering::Relaxed);
         if self.stored && matches!(pumped, Pumped::Whole(_)) && read != self.layer.size {
             let (layer, expected) = (self.layer.digest, self.layer.size);
-            return Err(OstreeError::LayerSize { layer, expected, found: read });
+            return Err(OstreeError::LayerSize {
+                layer,
+                expected,
+                found: read,
+            });
         }
         Ok(pumped)
     }
 
     fn copy_zstd(&self, input: &mut BufReader<Counted<'_>>) -> Result<Pumped, OstreeError> {
-        let failed = |source| OstreeError::Decompress { layer: self.layer.digest, source };
+        let failed = |source| OstreeError::Decompress {
+            layer: self.layer.digest,
+            source,
+        };
         let decoder = zstd::stream::read::Decoder::with_buffer(&mut *input).map_err(failed)?;
         let pumped = self.copy(&mut decoder.single_frame())?;
         let mut byte = [0];
@@ -126,7 +140,10 @@ impl Pump<'_> {
                     Ok(read) => length += read,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(source) => {
-                        return Err(OstreeError::Decompress { layer: self.layer.digest, source });
+                        return Err(OstreeError::Decompress {
+                            layer: self.layer.digest,
+                            source,
+                        });
                     }
                 }
             }
@@ -144,7 +161,11 @@ impl Pump<'_> {
     }
 
     fn check(&self, total: u64) -> Result<(), OstreeError> {
-        let exceeded = |what, limit| OstreeError::Limit { layer: self.layer.digest, what, limit };
+        let exceeded = |what, limit| OstreeError::Limit {
+            layer: self.layer.digest,
+            what,
+            limit,
+        };
         if total > self.limits.tar_bytes {
             return Err(exceeded("bytes of tar", self.limits.tar_bytes));
         }
@@ -166,9 +187,14 @@ struct Counted<'a> {
 
 impl Read for Counted<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let rest = self.bound.saturating_sub(self.count.load(Ordering::Relaxed));
+        let rest = self
+            .bound
+            .saturating_sub(self.count.load(Ordering::Relaxed));
         let wanted = usize::try_from(rest).map_or(buffer.len(), |rest| rest.min(buffer.len()));
-        match self.source.read(buffer.get_mut(..wanted).unwrap_or_default()) {
+        match self
+            .source
+            .read(buffer.get_mut(..wanted).unwrap_or_default())
+        {
             Ok(read) => {
                 self.count.fetch_add(read as u64, Ordering::Relaxed);
                 Ok(read)
@@ -199,7 +225,13 @@ impl<'a> Feed<'a> {
         empty: Sender<Vec<u8>>,
         between: &'a dyn Fn() -> io::Result<()>,
     ) -> Self {
-        Self { filled, empty, current: Vec::new(), position: 0, between }
+        Self {
+            filled,
+            empty,
+            current: Vec::new(),
+            position: 0,
+            between,
+        }
     }
 }
 
@@ -207,12 +239,18 @@ impl Read for Feed<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.position >= self.current.len() {
             (self.between)()?;
-            let Ok(next) = self.filled.recv() else { return Ok(0) };
+            let Ok(next) = self.filled.recv() else {
+                return Ok(0);
+            };
             // The pump may be gone already; then nobody needs the buffer.
             let _ = self.empty.send(std::mem::replace(&mut self.current, next));
             self.position = 0;
         }
-        let read = self.current.get(self.position..).unwrap_or_default().read(buffer)?;
+        let read = self
+            .current
+            .get(self.position..)
+            .unwrap_or_default()
+            .read(buffer)?;
         self.position += read;
         Ok(read)
     }

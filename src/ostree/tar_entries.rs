@@ -39,13 +39,17 @@ pub(super) struct Layout {
 
 impl Layout {
     pub(super) fn of_host() -> Self {
-        Self { keep_var: ::ostree::check_version(2024, 3) }
+        Self {
+            keep_var: ::ostree::check_version(2024, 3),
+        }
     }
 
     /// Takes a path of an archive apart and decides where it goes.
     pub(super) fn place(self, path: &[u8], limits: &Limits) -> Result<Place, RejectReason> {
         let names = names(path, limits)?;
-        let Some((&top, below)) = names.split_first() else { return Ok(Place::Root) };
+        let Some((&top, below)) = names.split_first() else {
+            return Ok(Place::Root);
+        };
         let mut placed: Vec<&str> = Vec::with_capacity(names.len() + 3);
         match top {
             "etc" | ".wh.etc" => placed.extend(["usr", top]),
@@ -65,7 +69,10 @@ impl Layout {
         placed.extend(below);
         let placed = placed.join("/");
         if placed.len() > limits.path {
-            return Err(RejectReason::TooLong { what: "path", limit: limits.path as u64 });
+            return Err(RejectReason::TooLong {
+                what: "path",
+                limit: limits.path as u64,
+            });
         }
         Ok(Place::At(placed))
     }
@@ -77,7 +84,10 @@ fn names<'a>(path: &'a [u8], limits: &Limits) -> Result<Vec<&'a str>, RejectReas
         return Err(RejectReason::EmptyName);
     }
     if path.len() > limits.path {
-        return Err(RejectReason::TooLong { what: "path", limit: limits.path as u64 });
+        return Err(RejectReason::TooLong {
+            what: "path",
+            limit: limits.path as u64,
+        });
     }
     let path = std::str::from_utf8(path).map_err(|_| RejectReason::NotText)?;
     if path.contains('\0') {
@@ -86,17 +96,26 @@ fn names<'a>(path: &'a [u8], limits: &Limits) -> Result<Vec<&'a str>, RejectReas
     if path.starts_with('/') {
         return Err(RejectReason::Absolute);
     }
-    let names: Vec<&str> = path.split('/').filter(|name| !matches!(*name, "" | ".")).collect();
+    let names: Vec<&str> = path
+        .split('/')
+        .filter(|name| !matches!(*name, "" | "."))
+        .collect();
     for name in &names {
         if *name == ".." {
             return Err(RejectReason::ParentDirectory);
         }
         if name.len() > limits.name {
-            return Err(RejectReason::TooLong { what: "name", limit: limits.name as u64 });
+            return Err(RejectReason::TooLong {
+                what: "name",
+                limit: limits.name as u64,
+            });
         }
     }
     if names.len() > limits.depth {
-        return Err(RejectReason::TooLong { what: "depth", limit: limits.depth as u64 });
+        return Err(RejectReason::TooLong {
+            what: "depth",
+            limit: limits.depth as u64,
+        });
     }
     Ok(names)
 }
@@ -163,7 +182,10 @@ mod tests {
             (b"usr/../../x".into(), Err(RejectReason::ParentDirectory)),
             (b"usr/x\0y".into(), Err(RejectReason::NotText)),
             (b"usr/\xff".into(), Err(RejectReason::NotText)),
-            (["usr/", &"n".repeat(256)].concat().into(), too_long("name", 255)),
+            (
+                ["usr/", &"n".repeat(256)].concat().into(),
+                too_long("name", 255),
+            ),
             ("p/".repeat(2049).into(), too_long("path", 4096)),
             (deep.into(), too_long("depth", 256)),
         ];
@@ -173,7 +195,10 @@ mod tests {
             assert_eq!(layout.place(&path, &Limits::default()), expected, "{shown}");
         }
         let layout = Layout { keep_var: true };
-        assert_eq!(layout.place(b"var/lib/x", &Limits::default()), at("var/lib/x"));
+        assert_eq!(
+            layout.place(b"var/lib/x", &Limits::default()),
+            at("var/lib/x")
+        );
     }
 
     #[test]

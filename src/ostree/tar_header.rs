@@ -27,13 +27,25 @@ impl<'a> Header<'a> {
         let sum: u64 = block
             .iter()
             .enumerate()
-            .map(|(at, &byte)| if (148..156).contains(&at) { 32 } else { u64::from(byte) })
+            .map(|(at, &byte)| {
+                if (148..156).contains(&at) {
+                    32
+                } else {
+                    u64::from(byte)
+                }
+            })
             .sum();
-        if sum == stated { Ok(header) } else { Err(RejectReason::HeaderChecksum) }
+        if sum == stated {
+            Ok(header)
+        } else {
+            Err(RejectReason::HeaderChecksum)
+        }
     }
 
     fn field(&self, at: usize, length: usize) -> &'a [u8] {
-        self.0.get(at..at.saturating_add(length)).unwrap_or_default()
+        self.0
+            .get(at..at.saturating_add(length))
+            .unwrap_or_default()
     }
 
     /// Returns the type flag; NUL is the old spelling of a regular file.
@@ -93,7 +105,10 @@ fn segments(map: &[u8]) -> Result<Vec<Segment>, RejectReason> {
         .map(|slot| {
             let (offset, length) = slot.split_at(12);
             let offset = number(offset, "sparse offset")?;
-            Ok(Segment { offset, length: number(length, "sparse length")? })
+            Ok(Segment {
+                offset,
+                length: number(length, "sparse length")?,
+            })
         })
         .collect()
 }
@@ -105,8 +120,13 @@ pub(super) fn check_map(segments: &[Segment], stored: u64, size: u64) -> Result<
         if segment.offset < end {
             return Err(RejectReason::Sparse);
         }
-        end = segment.offset.checked_add(segment.length).ok_or(RejectReason::Sparse)?;
-        sum = sum.checked_add(segment.length).ok_or(RejectReason::Sparse)?;
+        end = segment
+            .offset
+            .checked_add(segment.length)
+            .ok_or(RejectReason::Sparse)?;
+        sum = sum
+            .checked_add(segment.length)
+            .ok_or(RejectReason::Sparse)?;
     }
     if end > size || sum != stored {
         return Err(RejectReason::Sparse);
@@ -117,18 +137,23 @@ pub(super) fn check_map(segments: &[Segment], stored: u64, size: u64) -> Result<
 /// Decodes a numeric field: octal digits, or base 256 where the first bit is set; never negative.
 fn number(field: &[u8], name: &'static str) -> Result<u64, RejectReason> {
     let refuse = || RejectReason::Number { field: name };
-    if let Some((&first, rest)) = field.split_first() {
-        if first & 0x80 != 0 {
-            // 0x80 alone marks a positive number; the bits beside it would be its sign or more than 64 bits.
-            let (high, low) = rest.split_at(rest.len().saturating_sub(8));
-            if first != 0x80 || high.iter().any(|&byte| byte != 0) {
-                return Err(refuse());
-            }
-            return Ok(low.iter().fold(0, |value, &byte| (value << 8) | u64::from(byte)));
+    if let Some((&first, rest)) = field.split_first()
+        && first & 0x80 != 0
+    {
+        // 0x80 alone marks a positive number; the bits beside it would be its sign or more than 64 bits.
+        let (high, low) = rest.split_at(rest.len().saturating_sub(8));
+        if first != 0x80 || high.iter().any(|&byte| byte != 0) {
+            return Err(refuse());
         }
+        return Ok(low
+            .iter()
+            .fold(0, |value, &byte| (value << 8) | u64::from(byte)));
     }
     let is_blank = |byte: &u8| matches!(byte, 0 | b' ');
-    let start = field.iter().position(|byte| *byte != b' ').unwrap_or(field.len());
+    let start = field
+        .iter()
+        .position(|byte| *byte != b' ')
+        .unwrap_or(field.len());
     let field = field.get(start..).unwrap_or_default();
     let digits = field.iter().position(is_blank).unwrap_or(field.len());
     let (digits, blank) = field.split_at(digits);
@@ -146,20 +171,31 @@ fn until_nul(field: &[u8]) -> &[u8] {
     field.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
+/// Key and value of a PAX record.
+pub(super) type Record<'a> = (&'a [u8], &'a [u8]);
+
 /// Splits the body of a PAX header into its records.
-pub(super) fn pax_records(mut body: &[u8]) -> Result<Vec<(&[u8], &[u8])>, RejectReason> {
+pub(super) fn pax_records(mut body: &[u8]) -> Result<Vec<Record<'_>>, RejectReason> {
     let mut records = Vec::new();
     while !body.is_empty() {
-        let space = body.iter().position(|&byte| byte == b' ').ok_or(RejectReason::Extension)?;
+        let space = body
+            .iter()
+            .position(|&byte| byte == b' ')
+            .ok_or(RejectReason::Extension)?;
         let length = decimal(body.get(..space).unwrap_or_default())?;
         let length = usize::try_from(length).map_err(|_| RejectReason::Extension)?;
         if length > body.len() {
             return Err(RejectReason::Extension);
         }
         let (record, rest) = body.split_at(length);
-        let record = record.get(space + 1..).and_then(|record| record.strip_suffix(b"\n"));
+        let record = record
+            .get(space + 1..)
+            .and_then(|record| record.strip_suffix(b"\n"));
         let record = record.ok_or(RejectReason::Extension)?;
-        let equals = record.iter().position(|&byte| byte == b'=').ok_or(RejectReason::Extension)?;
+        let equals = record
+            .iter()
+            .position(|&byte| byte == b'=')
+            .ok_or(RejectReason::Extension)?;
         let (key, value) = record.split_at(equals);
         records.push((key, value.get(1..).unwrap_or_default()));
         body = rest;
@@ -223,7 +259,11 @@ mod tests {
             (b"99999999999999999999999 a=b\n", None),
         ];
         for (body, expected) in cases {
-            assert_eq!(pax_records(body).ok().map(|r| r.len()), *expected, "{body:?}");
+            assert_eq!(
+                pax_records(body).ok().map(|r| r.len()),
+                *expected,
+                "{body:?}"
+            );
         }
     }
 

@@ -93,11 +93,19 @@ impl<'a, R: Read> TarReader<'a, R> {
         if entry.len() > 256 {
             entry = entry.chars().take(200).chain("…".chars()).collect();
         }
-        OstreeError::Reject { layer: self.layer, entry, reason }
+        OstreeError::Reject {
+            layer: self.layer,
+            entry,
+            reason,
+        }
     }
 
     fn limit(&self, what: &'static str, limit: u64) -> OstreeError {
-        OstreeError::Limit { layer: self.layer, what, limit }
+        OstreeError::Limit {
+            layer: self.layer,
+            what,
+            limit,
+        }
     }
 
     /// Returns the next entry, or `None` at the archive's end; what is left of the current one is skipped.
@@ -114,7 +122,8 @@ impl<'a, R: Read> TarReader<'a, R> {
                 self.read_trailer()?;
                 return Ok(None);
             }
-            let header = Header::new(&block).map_err(|reason| self.reject(&block[..100], reason))?;
+            let header =
+                Header::new(&block).map_err(|reason| self.reject(&block[..100], reason))?;
             let name = header.path();
             match header.kind() {
                 b'x' | b'g' | b'L' | b'K' => {
@@ -148,17 +157,27 @@ impl<'a, R: Read> TarReader<'a, R> {
             b'x' if !extension.pax => {
                 extension.pax = true;
                 let limits = self.limits;
-                extension.pax_body(&body, limits).map_err(|reason| self.reject(name, reason))
+                extension
+                    .pax_body(&body, limits)
+                    .map_err(|reason| self.reject(name, reason))
             }
             // A global header may carry a comment, as git's does, but nothing that changes entries.
             b'g' => {
                 let mut global = Extension::default();
                 let parsed = global.pax_body(&body, self.limits);
                 parsed.map_err(|reason| self.reject(name, reason))?;
-                if global.is_empty() { Ok(()) } else { malformed() }
+                if global.is_empty() {
+                    Ok(())
+                } else {
+                    malformed()
+                }
             }
             kind @ (b'L' | b'K') => {
-                let target = if kind == b'L' { &mut extension.path } else { &mut extension.link };
+                let target = if kind == b'L' {
+                    &mut extension.path
+                } else {
+                    &mut extension.link
+                };
                 if target.is_some() {
                     return malformed();
                 }
@@ -231,7 +250,10 @@ impl<'a, R: Read> TarReader<'a, R> {
         self.segments = if flag == b'S' {
             segments
         } else {
-            vec![Segment { offset: 0, length: stored }]
+            vec![Segment {
+                offset: 0,
+                length: stored,
+            }]
         };
         self.next_segment = 0;
         self.position = 0;
@@ -239,7 +261,16 @@ impl<'a, R: Read> TarReader<'a, R> {
         self.stored = stored;
         self.padding = padding(stored);
         let link = extension.link.unwrap_or_else(|| header.link());
-        Ok(Entry { path, link, kind, mode, uid, gid, size, xattrs: extension.xattrs })
+        Ok(Entry {
+            path,
+            link,
+            kind,
+            mode,
+            uid,
+            gid,
+            size,
+            xattrs: extension.xattrs,
+        })
     }
 
     fn sparse_map(
@@ -247,8 +278,9 @@ impl<'a, R: Read> TarReader<'a, R> {
         header: &Header<'_>,
         path: &[u8],
     ) -> Result<(Vec<Segment>, u64), OstreeError> {
-        let (mut segments, mut more, size) =
-            header.sparse().map_err(|reason| self.reject(path, reason))?;
+        let (mut segments, mut more, size) = header
+            .sparse()
+            .map_err(|reason| self.reject(path, reason))?;
         while more {
             let mut block = [0; BLOCK];
             self.fill(&mut block)?;
@@ -291,11 +323,6 @@ impl<'a, R: Read> TarReader<'a, R> {
         count
     }
 
-    /// Returns the input, for the caller to look at its end.
-    pub(super) fn into_inner(self) -> R {
-        self.input
-    }
-
     fn skip_rest(&mut self) -> Result<(), OstreeError> {
         let mut scratch = [0; 8192];
         let mut rest = self.stored.saturating_add(self.padding);
@@ -326,7 +353,9 @@ impl<'a, R: Read> TarReader<'a, R> {
         match self.input_read(block)? {
             0 => Ok(false),
             BLOCK => Ok(true),
-            read => self.fill(block.get_mut(read..).unwrap_or_default()).map(|()| true),
+            read => self
+                .fill(block.get_mut(read..).unwrap_or_default())
+                .map(|()| true),
         }
     }
 
@@ -350,7 +379,12 @@ impl<'a, R: Read> TarReader<'a, R> {
         loop {
             match self.input.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(OstreeError::Source { layer: self.layer, source }),
+                Err(source) => {
+                    return Err(OstreeError::Source {
+                        layer: self.layer,
+                        source,
+                    });
+                }
                 Ok(read) => return Ok(read),
             }
         }
@@ -379,7 +413,9 @@ impl Extension {
                 b"gid" => set(&mut self.gid, tar_header::decimal(value)?)?,
                 key if key.starts_with(b"GNU.sparse.") => return Err(RejectReason::Sparse),
                 key => {
-                    let Some(name) = key.strip_prefix(b"SCHILY.xattr.") else { continue };
+                    let Some(name) = key.strip_prefix(b"SCHILY.xattr.") else {
+                        continue;
+                    };
                     check_xattr(name, limits)?;
                     xattr_bytes += name.len() + value.len();
                     if xattr_bytes > limits.xattrs {
@@ -391,7 +427,11 @@ impl Extension {
             }
         }
         self.xattrs.sort();
-        if self.xattrs.windows(2).any(|pair| matches!(pair, [a, b] if a.0 == b.0)) {
+        if self
+            .xattrs
+            .windows(2)
+            .any(|pair| matches!(pair, [a, b] if a.0 == b.0))
+        {
             return Err(RejectReason::Extension);
         }
         Ok(())
@@ -408,11 +448,15 @@ fn set<T>(slot: &mut Option<T>, value: T) -> Result<(), RejectReason> {
 
 fn check_xattr(name: &[u8], limits: &Limits) -> Result<(), RejectReason> {
     let spaces: [&[u8]; 4] = [b"user.", b"security.", b"trusted.", b"system."];
-    let known = spaces.iter().any(|space| name.len() > space.len() && name.starts_with(space));
+    let known = spaces
+        .iter()
+        .any(|space| name.len() > space.len() && name.starts_with(space));
     if known && name.len() <= limits.name && !name.contains(&0) {
         return Ok(());
     }
-    Err(RejectReason::Xattr { name: String::from_utf8_lossy(name).chars().take(80).collect() })
+    Err(RejectReason::Xattr {
+        name: String::from_utf8_lossy(name).chars().take(80).collect(),
+    })
 }
 
 fn padding(size: u64) -> u64 {

@@ -47,7 +47,10 @@ impl Directory {
             match node.or_insert_with(|| Node::Directory(Self::default())) {
                 Node::Directory(below) => directory = below,
                 Node::File(_) => {
-                    let parent = above.get(..walked.saturating_sub(1)).unwrap_or(above).to_owned();
+                    let parent = above
+                        .get(..walked.saturating_sub(1))
+                        .unwrap_or(above)
+                        .to_owned();
                     return Err(RejectReason::ParentNotDirectory { parent });
                 }
             }
@@ -58,10 +61,10 @@ impl Directory {
     /// Puts a file at `path`; the last entry of a name wins, except over a directory that is in use.
     pub(super) fn put_file(&mut self, path: &str, file: Checksum) -> Result<(), RejectReason> {
         let (parent, name) = self.parent(path)?;
-        if let Some(Node::Directory(directory)) = parent.children.get(name) {
-            if !directory.children.is_empty() {
-                return Err(RejectReason::ReplacesDirectory);
-            }
+        if let Some(Node::Directory(directory)) = parent.children.get(name)
+            && !directory.children.is_empty()
+        {
+            return Err(RejectReason::ReplacesDirectory);
         }
         parent.children.insert(name.to_owned(), Node::File(file));
         Ok(())
@@ -81,8 +84,13 @@ impl Directory {
         match parent.children.get_mut(name) {
             Some(Node::Directory(directory)) => directory.metadata = Some(metadata),
             _ => {
-                let directory = Self { metadata: Some(metadata), children: BTreeMap::new() };
-                parent.children.insert(name.to_owned(), Node::Directory(directory));
+                let directory = Self {
+                    metadata: Some(metadata),
+                    children: BTreeMap::new(),
+                };
+                parent
+                    .children
+                    .insert(name.to_owned(), Node::Directory(directory));
             }
         }
         Ok(())
@@ -103,10 +111,10 @@ impl Directory {
 
     /// Removes the file at `path`.
     pub(super) fn remove_file(&mut self, path: &str) {
-        if let Ok((parent, name)) = self.parent(path) {
-            if matches!(parent.children.get(name), Some(Node::File(_))) {
-                parent.children.remove(name);
-            }
+        if let Ok((parent, name)) = self.parent(path)
+            && matches!(parent.children.get(name), Some(Node::File(_)))
+        {
+            parent.children.remove(name);
         }
     }
 
@@ -115,7 +123,11 @@ impl Directory {
     /// Whiteouts of `upper` delete what is below, never what `upper` itself holds. A directory that both describe takes
     /// the description that `precedence` says.
     pub(super) fn overlay(&mut self, upper: &Self, precedence: Precedence) {
-        if upper.children.keys().any(|name| marker(name) == Marker::Opaque) {
+        if upper
+            .children
+            .keys()
+            .any(|name| marker(name) == Marker::Opaque)
+        {
             self.children.clear();
         }
         for name in upper.children.keys() {
@@ -134,7 +146,8 @@ impl Directory {
                 (_, Node::Directory(upper)) => {
                     let mut directory = Self::default();
                     directory.overlay(upper, precedence);
-                    self.children.insert(name.clone(), Node::Directory(directory));
+                    self.children
+                        .insert(name.clone(), Node::Directory(directory));
                 }
                 (_, Node::File(file)) => {
                     self.children.insert(name.clone(), Node::File(*file));
@@ -159,7 +172,11 @@ impl Directory {
         }
         for (name, node) in &self.children {
             if let Node::Directory(directory) = node {
-                let below = if path.is_empty() { name.clone() } else { format!("{path}/{name}") };
+                let below = if path.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{path}/{name}")
+                };
                 directory.collect_undescribed(&below, found);
             }
         }
@@ -169,10 +186,10 @@ impl Directory {
     pub(super) fn forget_description(&mut self, path: &str) {
         if path.is_empty() {
             self.metadata = None;
-        } else if let Ok((parent, name)) = self.parent(path) {
-            if let Some(Node::Directory(directory)) = parent.children.get_mut(name) {
-                directory.metadata = None;
-            }
+        } else if let Ok((parent, name)) = self.parent(path)
+            && let Some(Node::Directory(directory)) = parent.children.get_mut(name)
+        {
+            directory.metadata = None;
         }
     }
 }
@@ -198,20 +215,56 @@ mod tests {
     #[test]
     fn union() {
         for (name, layers, expected) in [
-            ("files replace files", vec!["a=1 b/c=2", "b/c=3"], "a=1 b/c=3"),
+            (
+                "files replace files",
+                vec!["a=1 b/c=2", "b/c=3"],
+                "a=1 b/c=3",
+            ),
             ("directories merge", vec!["d/x=1", "d/y=2"], "d/x=1 d/y=2"),
-            ("the upper description wins", vec!["d/=1 d/x=2", "d/=3"], "d/=3 d/x=2"),
-            ("a missing description does not", vec!["d/=1 d/x=2", "d/y=3"], "d/=1 d/x=2 d/y=3"),
+            (
+                "the upper description wins",
+                vec!["d/=1 d/x=2", "d/=3"],
+                "d/=3 d/x=2",
+            ),
+            (
+                "a missing description does not",
+                vec!["d/=1 d/x=2", "d/y=3"],
+                "d/=1 d/x=2 d/y=3",
+            ),
             ("a file replaces a directory", vec!["d/x=1", "d=2"], "d=2"),
             ("a directory replaces a file", vec!["d=1", "d/x=2"], "d/x=2"),
-            ("whiteout of a file", vec!["d/x=1 d/y=2", "d/.wh.x=0"], "d/y=2"),
-            ("whiteout of a directory", vec!["d/x=1 e=2", ".wh.d=0"], "e=2"),
+            (
+                "whiteout of a file",
+                vec!["d/x=1 d/y=2", "d/.wh.x=0"],
+                "d/y=2",
+            ),
+            (
+                "whiteout of a directory",
+                vec!["d/x=1 e=2", ".wh.d=0"],
+                "e=2",
+            ),
             ("whiteout of nothing", vec!["e=2", ".wh.d=0"], "e=2"),
             ("whiteout and new file", vec!["d=1", ".wh.d=0 d=2"], "d=2"),
-            ("whiteout and new directory", vec!["d/x=1", ".wh.d=0 d/y=2"], "d/y=2"),
-            ("opaque", vec!["d/x=1 d/e/f=2 g=3", "d/.wh..wh..opq=0 d/y=4"], "d/y=4 g=3"),
-            ("opaque root", vec!["a=1 b/c=2", ".wh..wh..opq=0 d=3"], "d=3"),
-            ("whiteouts in a new directory", vec!["a=1", "d/.wh.x=0 d/e/.wh.y=0 d/e/z=2"], "a=1 d/e/z=2"),
+            (
+                "whiteout and new directory",
+                vec!["d/x=1", ".wh.d=0 d/y=2"],
+                "d/y=2",
+            ),
+            (
+                "opaque",
+                vec!["d/x=1 d/e/f=2 g=3", "d/.wh..wh..opq=0 d/y=4"],
+                "d/y=4 g=3",
+            ),
+            (
+                "opaque root",
+                vec!["a=1 b/c=2", ".wh..wh..opq=0 d=3"],
+                "d=3",
+            ),
+            (
+                "whiteouts in a new directory",
+                vec!["a=1", "d/.wh.x=0 d/e/.wh.y=0 d/e/z=2"],
+                "a=1 d/e/z=2",
+            ),
             ("AUFS's own files", vec!["a=1", ".wh..wh.plnk=0"], "a=1"),
         ] {
             let mut merged = Directory::default();
@@ -234,10 +287,15 @@ mod tests {
     #[test]
     fn within_a_layer() {
         let mut root = tree("d/x=1 l=2 e/=3");
-        let parent = |parent: &str| RejectReason::ParentNotDirectory { parent: parent.to_owned() };
+        let parent = |parent: &str| RejectReason::ParentNotDirectory {
+            parent: parent.to_owned(),
+        };
         assert_eq!(root.put_file("l/x", [0; 32]), Err(parent("l")));
         assert_eq!(root.put_directory("d/x/y/z", [0; 32]), Err(parent("d/x")));
-        assert_eq!(root.put_file("d", [0; 32]), Err(RejectReason::ReplacesDirectory));
+        assert_eq!(
+            root.put_file("d", [0; 32]),
+            Err(RejectReason::ReplacesDirectory)
+        );
         assert_eq!(root.put_file("e", [4; 32]), Ok(()));
         assert_eq!(root.put_directory("l", [5; 32]), Ok(()));
         assert_eq!(root, tree("d/x=1 l/=5 e=4"));

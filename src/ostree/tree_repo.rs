@@ -51,7 +51,10 @@ pub(super) fn write(
         Variant::array_from_iter_with_type(&directory_type, directories),
     ]);
     let contents = write_metadata(repo, ObjectType::DirTree, &variant)?;
-    Ok(DirectoryObjects { contents, metadata: directory.metadata.unwrap_or(default) })
+    Ok(DirectoryObjects {
+        contents,
+        metadata: directory.metadata.unwrap_or(default),
+    })
 }
 
 /// Writes the metadata of undescribed directories and returns its name.
@@ -63,7 +66,10 @@ pub(super) fn write_default(repo: &Repo) -> Result<Checksum, OstreeError> {
 /// Returns the root directory's objects of a commit object.
 pub(super) fn root_of(commit: &Variant) -> Option<DirectoryObjects> {
     let checksum = |index| commit.try_child_value(index).as_ref().and_then(checksum_of);
-    Some(DirectoryObjects { contents: checksum(6)?, metadata: checksum(7)? })
+    Some(DirectoryObjects {
+        contents: checksum(6)?,
+        metadata: checksum(7)?,
+    })
 }
 
 /// Reads the tree of a commit.
@@ -92,9 +98,14 @@ fn read_directory(
     let variant = repo
         .load_variant(ObjectType::DirTree, &name)
         .map_err(|error| OstreeError::libostree(format!("reading directory {name}"), error))?;
-    let mut directory = Directory { metadata: Some(objects.metadata), ..Directory::default() };
-    let (files, directories) =
-        variant.try_child_value(0).zip(variant.try_child_value(1)).ok_or_else(|| malformed(&name))?;
+    let mut directory = Directory {
+        metadata: Some(objects.metadata),
+        ..Directory::default()
+    };
+    let (files, directories) = variant
+        .try_child_value(0)
+        .zip(variant.try_child_value(1))
+        .ok_or_else(|| malformed(&name))?;
     for file in files.iter() {
         let file_name = name_of(&file, &name)?;
         let content = file.try_child_value(1).as_ref().and_then(checksum_of);
@@ -105,20 +116,29 @@ fn read_directory(
     for below in directories.iter() {
         let directory_name = name_of(&below, &name)?;
         let checksum = |index| below.try_child_value(index).as_ref().and_then(checksum_of);
-        let objects = checksum(1).zip(checksum(2)).ok_or_else(|| malformed(&name))?;
-        let objects = DirectoryObjects { contents: objects.0, metadata: objects.1 };
+        let objects = checksum(1)
+            .zip(checksum(2))
+            .ok_or_else(|| malformed(&name))?;
+        let objects = DirectoryObjects {
+            contents: objects.0,
+            metadata: objects.1,
+        };
         *entries += 1;
         if *entries > limits.entries {
             return Err(malformed("number of entries"));
         }
         let below = read_directory(repo, objects, limits, depth + 1, entries)?;
-        directory.children.insert(directory_name, Node::Directory(below));
+        directory
+            .children
+            .insert(directory_name, Node::Directory(below));
     }
     Ok(directory)
 }
 
 fn name_of(entry: &Variant, object: &str) -> Result<String, OstreeError> {
-    let name = entry.try_child_value(0).and_then(|name| name.str().map(str::to_owned));
+    let name = entry
+        .try_child_value(0)
+        .and_then(|name| name.str().map(str::to_owned));
     let good = |name: &String| {
         !name.is_empty() && name.len() <= 255 && !name.contains('/') && name != "." && name != ".."
     };
@@ -126,7 +146,10 @@ fn name_of(entry: &Variant, object: &str) -> Result<String, OstreeError> {
 }
 
 fn malformed(object: &str) -> OstreeError {
-    OstreeError::Name { what: "directory object", name: object.to_owned() }
+    OstreeError::Name {
+        what: "directory object",
+        name: object.to_owned(),
+    }
 }
 
 fn checksum_of(variant: &Variant) -> Option<Checksum> {
@@ -137,12 +160,17 @@ fn checksum_of(variant: &Variant) -> Option<Checksum> {
 pub(super) fn metadata_string(commit: &Variant, key: &str) -> Option<String> {
     let metadata = commit.try_child_value(0)?;
     let dict = glib::VariantDict::new(Some(&metadata));
-    dict.lookup_value(key, None).and_then(|value| value.str().map(str::to_owned))
+    dict.lookup_value(key, None)
+        .and_then(|value| value.str().map(str::to_owned))
 }
 
 /// Returns a list of strings from a commit's metadata, empty where there is none.
 pub(super) fn metadata_strings(commit: &Variant, key: &str) -> Vec<String> {
-    let Some(metadata) = commit.try_child_value(0) else { return Vec::new() };
+    let Some(metadata) = commit.try_child_value(0) else {
+        return Vec::new();
+    };
     let dict = glib::VariantDict::new(Some(&metadata));
-    dict.lookup_value(key, None).and_then(|value| value.get()).unwrap_or_default()
+    dict.lookup_value(key, None)
+        .and_then(|value| value.get())
+        .unwrap_or_default()
 }

@@ -77,7 +77,11 @@ impl<'scope> ObjectWriter<'scope> {
         self.written += 1;
         self.batch_bytes += bytes.len();
         self.batch.push((checksum, bytes));
-        if self.batch_bytes >= BATCH { self.send() } else { Ok(()) }
+        if self.batch_bytes >= BATCH {
+            self.send()
+        } else {
+            Ok(())
+        }
     }
 
     /// Streams a large regular file of `size` bytes; `read` fills a buffer and returns 0 at the end.
@@ -91,7 +95,12 @@ impl<'scope> ObjectWriter<'scope> {
         read: &mut dyn FnMut(&mut [u8]) -> Result<usize, OstreeError>,
     ) -> Result<Checksum, OstreeError> {
         let failed = |error| OstreeError::libostree("writing a large file object", error);
-        let Metadata { uid, gid, mode, xattrs } = metadata;
+        let Metadata {
+            uid,
+            gid,
+            mode,
+            xattrs,
+        } = metadata;
         let output = self
             .repo
             .write_regfile(expected, *uid, *gid, *mode, size, Some(xattrs))
@@ -106,7 +115,9 @@ impl<'scope> ObjectWriter<'scope> {
             let mut written = 0;
             while written < length {
                 let rest = glib::Bytes::from_bytes(&part, written..length);
-                let count = output.write_bytes(&rest, gio::Cancellable::NONE).map_err(failed)?;
+                let count = output
+                    .write_bytes(&rest, gio::Cancellable::NONE)
+                    .map_err(failed)?;
                 written += usize::try_from(count).unwrap_or(0);
             }
         }
@@ -179,6 +190,8 @@ pub(super) fn write_metadata(
 /// Reads the hexadecimal name of an object.
 pub(super) fn parse_checksum(name: &str) -> Option<Checksum> {
     let mut checksum = [0; 32];
-    let lower = name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let lower = name
+        .bytes()
+        .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     (lower && hex::decode_to_slice(name, &mut checksum).is_ok()).then_some(checksum)
 }

@@ -193,7 +193,7 @@ impl Error {
             #[cfg(feature = "export")]
             Self::Registry(error) => error.hint(),
             #[cfg(feature = "ostree")]
-            Self::Ostree(error) => error.hint(),
+            Self::Ostree(error) => error.hint().map(Into::into),
             Self::Interrupted => {
                 Some("run the same command again; what was complete is not done twice".into())
             }

@@ -1,0 +1,257 @@
+//! Turns a layer's stored bytes into its tar stream on a thread of its own, hashing and bounding it.
+//!
+//! Threats: decompression bombs, windows that take gigabytes, frames or members that one reader sees and another does
+//! not, data behind the compressed stream. Defences: output is bounded in bytes and by its ratio to the input; zstd keeps
+//! its default window limit and may consist of one frame; gzip may have several members, as its format says; anything
+//! behind is an error. The consumer sees bytes before their hash is known and keeps nothing until it is.
+
+use std::io::{self, BufReader, Read};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender};
+
+use bundle_format::Digest;
+use flate2::bufread::MultiGzDecoder;
+use sha2::{Digest as _, Sha256};
+
+use super::error::OstreeError;
+use super::image::ImageLayer;
+use super::limits::Limits;
+
+/// Bytes handed from thread to thread at once.
+const BUFFER: usize = 512 << 10;
+/// Buffers on their way; with those at both ends about 4 MiB.
+pub(super) const BUFFERS: usize = 6;
+/// Bytes read from the source at once.
+const INPUT: usize = 256 << 10;
+
+/// How a layer is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Encoding {
+    Tar,
+    Gzip,
+    Zstd,
+}
+
+impl Encoding {
+    /// Reads the encoding from a media type of OCI or Docker.
+    pub(super) fn of(media_type: &str) -> Option<Self> {
+        match media_type {
+            "application/vnd.oci.image.layer.v1.tar"
+            | "application/vnd.oci.image.layer.nondistributable.v1.tar"
+            | "application/vnd.docker.image.rootfs.diff.tar" => Some(Self::Tar),
+            "application/vnd.oci.image.layer.v1.tar+gzip"
+            | "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+            | "application/vnd.docker.image.rootfs.diff.tar.gzip" => Some(Self::Gzip),
+            "application/vnd.oci.image.layer.v1.tar+zstd"
+            | "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd"
+            | "application/vnd.docker.image.rootfs.diff.tar.zstd" => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+}
+
+/// The producing end: reads, decompresses and hashes one layer.
+pub(super) struct Pump<'a> {
+    pub(super) layer: &'a ImageLayer,
+    pub(super) encoding: Encoding,
+    /// Whether the source gives the bytes of the descriptor, whose size is then checked.
+    pub(super) stored: bool,
+    pub(super) limits: &'a Limits,
+    /// Stored bytes read so far, for progress.
+    pub(super) read: &'a AtomicU64,
+    pub(super) filled: SyncSender<Vec<u8>>,
+    pub(super) empty: Receiver<Vec<u8>>,
+}
+
+/// How a pump ended where nothing was wrong with the layer.
+pub(super) enum Pumped {
+    /// The whole layer was read; this is its `diff_id`.
+    Whole(Digest),
+    /// The consumer has stopped listening.
+    Abandoned,
+}
+
+impl Pump<'_> {
+    /// Reads `source` to its end.
+    pub(super) fn run(self, source: Box<dyn Read + Send + '_>) -> Result<Pumped, OstreeError> {
+        let counted = Counted {
+            source,
+            count: self.read,
+            // One byte more than declared proves that there are too many.
+            bound: if self.stored {
+                self.layer.size.saturating_add(1)
+            } else {
+                u64::MAX
+            },
+            failure: None,
+        };
+        let mut input = BufReader::with_capacity(INPUT, counted);
+        let result = match self.encoding {
+            Encoding::Tar => self.copy(&mut input),
+            Encoding::Gzip => self.copy(&mut MultiGzDecoder::new(&mut input)),
+            Encoding::Zstd => self.copy_zstd(&mut input),
+        };
+        // What the source said explains what the decompressor made of it.
+        if let Some(source) = input.get_mut().failure.take() {
+            return Err(OstreeError::Source {
+                layer: self.layer.digest,
+                source,
+            });
+        }
+        let pumped = result?;
+        let read = self.read.load(Ordering::Relaxed);
+        if self.stored && matches!(pumped, Pumped::Whole(_)) && read != self.layer.size {
+            let (layer, expected) = (self.layer.digest, self.layer.size);
+            return Err(OstreeError::LayerSize {
+                layer,
+                expected,
+                found: read,
+            });
+        }
+        Ok(pumped)
+    }
+
+    fn copy_zstd(&self, input: &mut BufReader<Counted<'_>>) -> Result<Pumped, OstreeError> {
+        let failed = |source| OstreeError::Decompress {
+            layer: self.layer.digest,
+            source,
+        };
+        let decoder = zstd::stream::read::Decoder::with_buffer(&mut *input).map_err(failed)?;
+        let pumped = self.copy(&mut decoder.single_frame())?;
+        let mut byte = [0];
+        if matches!(pumped, Pumped::Whole(_)) && input.read(&mut byte).map_err(failed)? != 0 {
+            let message = "more frames or other data behind the first frame";
+            return Err(failed(io::Error::new(io::ErrorKind::InvalidData, message)));
+        }
+        Ok(pumped)
+    }
+
+    fn copy(&self, tar: &mut dyn Read) -> Result<Pumped, OstreeError> {
+        let mut hasher = Sha256::new();
+        let mut total = 0_u64;
+        loop {
+            let mut buffer = self.empty.try_recv().unwrap_or_default();
+            buffer.resize(BUFFER, 0);
+            let mut length = 0;
+            let mut end = false;
+            while length < BUFFER && !end {
+                match tar.read(buffer.get_mut(length..).unwrap_or_default()) {
+                    Ok(0) => end = true,
+                    Ok(read) => length += read,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(source) => {
+                        return Err(OstreeError::Decompress {
+                            layer: self.layer.digest,
+                            source,
+                        });
+                    }
+                }
+            }
+            buffer.truncate(length);
+            total = total.saturating_add(length as u64);
+            self.check(total)?;
+            hasher.update(&buffer);
+            if length > 0 && self.filled.send(buffer).is_err() {
+                return Ok(Pumped::Abandoned);
+            }
+            if end {
+                return Ok(Pumped::Whole(Digest::from_bytes(hasher.finalize().into())));
+            }
+        }
+    }
+
+    fn check(&self, total: u64) -> Result<(), OstreeError> {
+        let exceeded = |what, limit| OstreeError::Limit {
+            layer: self.layer.digest,
+            what,
+            limit,
+        };
+        if total > self.limits.tar_bytes {
+            return Err(exceeded("bytes of tar", self.limits.tar_bytes));
+        }
+        let read = self.read.load(Ordering::Relaxed);
+        if total > self.limits.ratio_grace && total > read.saturating_mul(self.limits.ratio) {
+            return Err(exceeded("times the stored bytes", self.limits.ratio));
+        }
+        Ok(())
+    }
+}
+
+/// Counts and bounds what is read from a source, and remembers how it failed.
+struct Counted<'a> {
+    source: Box<dyn Read + Send + 'a>,
+    count: &'a AtomicU64,
+    bound: u64,
+    failure: Option<io::Error>,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let rest = self
+            .bound
+            .saturating_sub(self.count.load(Ordering::Relaxed));
+        let wanted = usize::try_from(rest).map_or(buffer.len(), |rest| rest.min(buffer.len()));
+        match self
+            .source
+            .read(buffer.get_mut(..wanted).unwrap_or_default())
+        {
+            Ok(read) => {
+                self.count.fetch_add(read as u64, Ordering::Relaxed);
+                Ok(read)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
+            Err(error) => {
+                let seen = io::Error::new(error.kind(), "the source failed");
+                self.failure = Some(error);
+                Err(seen)
+            }
+        }
+    }
+}
+
+/// The consuming end: the tar stream, for a parser. It ends early where the pump fails, whose error then counts.
+pub(super) struct Feed<'a> {
+    filled: Receiver<Vec<u8>>,
+    empty: Sender<Vec<u8>>,
+    current: Vec<u8>,
+    position: usize,
+    /// Called between buffers; an error stops the parser.
+    between: &'a dyn Fn() -> io::Result<()>,
+}
+
+impl<'a> Feed<'a> {
+    pub(super) fn new(
+        filled: Receiver<Vec<u8>>,
+        empty: Sender<Vec<u8>>,
+        between: &'a dyn Fn() -> io::Result<()>,
+    ) -> Self {
+        Self {
+            filled,
+            empty,
+            current: Vec::new(),
+            position: 0,
+            between,
+        }
+    }
+}
+
+impl Read for Feed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.position >= self.current.len() {
+            (self.between)()?;
+            let Ok(next) = self.filled.recv() else {
+                return Ok(0);
+            };
+            // The pump may be gone already; then nobody needs the buffer.
+            let _ = self.empty.send(std::mem::replace(&mut self.current, next));
+            self.position = 0;
+        }
+        let read = self
+            .current
+            .get(self.position..)
+            .unwrap_or_default()
+            .read(buffer)?;
+        self.position += read;
+        Ok(read)
+    }
+}

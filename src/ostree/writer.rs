@@ -1,0 +1,197 @@
+//! Writes content objects into an open transaction, on a thread of its own.
+//!
+//! Objects arrive with the name their bytes hash to, so libostree does not hash them again. Those that exist already,
+//! from an earlier release or another layer, are not even sent. Memory is bounded by the batches on their way.
+
+use std::collections::HashSet;
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::thread::{Scope, ScopedJoinHandle};
+
+use ::ostree::gio;
+use ::ostree::gio::prelude::*;
+use ::ostree::{ObjectType, Repo, glib};
+
+use super::error::OstreeError;
+use super::object::{self, Checksum, Metadata};
+
+/// Largest object that is held in memory; larger ones stream through libostree, which then hashes them.
+pub(super) const INLINE: u64 = 8 << 20;
+/// Bytes in one batch before it is sent.
+const BATCH: usize = 1 << 20;
+/// Batches on their way; at worst each holds one object of [`INLINE`] bytes.
+const BATCHES: usize = 2;
+
+type Object = (Checksum, Vec<u8>);
+
+/// Takes objects and has them written.
+pub(super) struct ObjectWriter<'scope> {
+    repo: Repo,
+    sender: SyncSender<Vec<Object>>,
+    thread: ScopedJoinHandle<'scope, Result<(), OstreeError>>,
+    batch: Vec<Object>,
+    batch_bytes: usize,
+    known: HashSet<Checksum>,
+    directories: HashSet<Checksum>,
+    written: u64,
+}
+
+impl<'scope> ObjectWriter<'scope> {
+    /// Starts the thread; the transaction on `repo` must be open until [`ObjectWriter::finish`] returns.
+    pub(super) fn start<'env>(scope: &'scope Scope<'scope, 'env>, repo: &Repo) -> Self {
+        let (sender, receiver) = mpsc::sync_channel(BATCHES);
+        // libostree's writes are safe from several threads of one transaction; the binding cannot say so with `Sync`.
+        let handle = repo.clone();
+        Self {
+            repo: repo.clone(),
+            sender,
+            thread: scope.spawn(move || write_all(&handle, &receiver)),
+            batch: Vec::new(),
+            batch_bytes: 0,
+            known: HashSet::new(),
+            directories: HashSet::new(),
+            written: 0,
+        }
+    }
+
+    /// Returns how many objects were new.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Has the object that consists of `bytes` (header and content) written, and returns its name.
+    pub(super) fn put(&mut self, bytes: Vec<u8>) -> Result<Checksum, OstreeError> {
+        let checksum = object::checksum(&bytes);
+        self.put_named(checksum, bytes)?;
+        Ok(checksum)
+    }
+
+    /// Has `bytes` written, which hash to `checksum`.
+    pub(super) fn put_named(
+        &mut self,
+        checksum: Checksum,
+        bytes: Vec<u8>,
+    ) -> Result<(), OstreeError> {
+        if !self.known.insert(checksum) || self.exists(&checksum)? {
+            return Ok(());
+        }
+        self.written += 1;
+        self.batch_bytes += bytes.len();
+        self.batch.push((checksum, bytes));
+        if self.batch_bytes >= BATCH {
+            self.send()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Streams a large regular file of `size` bytes; `read` fills a buffer and returns 0 at the end.
+    ///
+    /// Where `expected` is given, libostree refuses content of another name.
+    pub(super) fn put_large(
+        &mut self,
+        metadata: &Metadata,
+        size: u64,
+        expected: Option<&str>,
+        read: &mut dyn FnMut(&mut [u8]) -> Result<usize, OstreeError>,
+    ) -> Result<Checksum, OstreeError> {
+        let failed = |error| OstreeError::libostree("writing a large file object", error);
+        let Metadata {
+            uid,
+            gid,
+            mode,
+            xattrs,
+        } = metadata;
+        let output = self
+            .repo
+            .write_regfile(expected, *uid, *gid, *mode, size, Some(xattrs))
+            .map_err(failed)?;
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            let length = read(&mut buffer)?;
+            if length == 0 {
+                break;
+            }
+            let part = glib::Bytes::from(buffer.get(..length).unwrap_or_default());
+            let mut written = 0;
+            while written < length {
+                let rest = glib::Bytes::from_bytes(&part, written..length);
+                let count = output
+                    .write_bytes(&rest, gio::Cancellable::NONE)
+                    .map_err(failed)?;
+                written += usize::try_from(count).unwrap_or(0);
+            }
+        }
+        self.written += 1;
+        let name = output.finish(gio::Cancellable::NONE).map_err(failed)?;
+        parse_checksum(&name).ok_or_else(|| OstreeError::Name {
+            what: "object name from libostree",
+            name: name.to_string(),
+        })
+    }
+
+    /// Writes the metadata object of a directory, and returns its name.
+    pub(super) fn put_directory(&mut self, metadata: &Metadata) -> Result<Checksum, OstreeError> {
+        let variant = object::directory_variant(metadata);
+        let checksum = object::checksum(variant.data());
+        if self.directories.insert(checksum) {
+            write_metadata(&self.repo, ObjectType::DirMeta, &variant)?;
+        }
+        Ok(checksum)
+    }
+
+    /// Waits until everything is written.
+    pub(super) fn finish(mut self) -> Result<(), OstreeError> {
+        let sent = self.send();
+        drop(self.sender);
+        match self.thread.join() {
+            Ok(written) => written.and(sent),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    fn send(&mut self) -> Result<(), OstreeError> {
+        self.batch_bytes = 0;
+        // A closed channel means that the thread failed; `finish` returns its error in place of this one.
+        let batch = std::mem::take(&mut self.batch);
+        self.sender.send(batch).map_err(|_| OstreeError::Cancelled)
+    }
+
+    fn exists(&self, checksum: &Checksum) -> Result<bool, OstreeError> {
+        let name = hex::encode(checksum);
+        self.repo
+            .has_object(ObjectType::File, &name, gio::Cancellable::NONE)
+            .map_err(|error| OstreeError::libostree(format!("looking for object {name}"), error))
+    }
+}
+
+fn write_all(repo: &Repo, batches: &Receiver<Vec<Object>>) -> Result<(), OstreeError> {
+    for (checksum, bytes) in batches.iter().flatten() {
+        let name = hex::encode(checksum);
+        let length = bytes.len() as u64;
+        let stream = gio::MemoryInputStream::from_bytes(&glib::Bytes::from_owned(bytes));
+        repo.write_content_trusted(&name, &stream, length, gio::Cancellable::NONE)
+            .map_err(|error| OstreeError::libostree(format!("writing object {name}"), error))?;
+    }
+    Ok(())
+}
+
+/// Writes a metadata object and returns its name.
+pub(super) fn write_metadata(
+    repo: &Repo,
+    kind: ObjectType,
+    variant: &glib::Variant,
+) -> Result<Checksum, OstreeError> {
+    // The name is the hash of the serialised form, which has no other than the normal one here.
+    repo.write_metadata(kind, None, variant, gio::Cancellable::NONE)
+        .map_err(|error| OstreeError::libostree("writing a metadata object", error))?;
+    Ok(object::checksum(variant.data()))
+}
+
+/// Reads the hexadecimal name of an object.
+pub(super) fn parse_checksum(name: &str) -> Option<Checksum> {
+    let mut checksum = [0; 32];
+    let lower = name
+        .bytes()
+        .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    (lower && hex::decode_to_slice(name, &mut checksum).is_ok()).then_some(checksum)
+}

@@ -1,0 +1,128 @@
+//! Finds the old file that a new one most likely came from.
+//!
+//! In this order: the same path, the same path with its numbers left out (kernel releases, sonames,
+//! package versions), the same base name with numbers left out, nearest in size. Equal content is
+//! found by hash before any of these is asked.
+
+use std::collections::HashMap;
+
+use bundle_format::Digest;
+
+use super::spool::SpooledFile;
+
+/// Candidates that are worth trying for one file.
+const CANDIDATES: usize = 3;
+
+/// A file of the base: which layer of it, which file of that layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BaseFile {
+    /// Layer, counted from the lowest.
+    pub layer: usize,
+    /// File in the order of the layer's stream.
+    pub file: usize,
+}
+
+/// The files of a base, by everything they can be found by.
+#[derive(Debug, Default)]
+pub struct Matcher {
+    by_digest: HashMap<Digest, BaseFile>,
+    by_path: HashMap<String, BaseFile>,
+    by_pattern: HashMap<String, Vec<(u64, BaseFile)>>,
+    by_name: HashMap<String, Vec<(u64, BaseFile)>>,
+}
+
+impl Matcher {
+    /// Adds the files of a layer; layers are added lowest first, so that upper ones win a path.
+    pub fn add(&mut self, layer: usize, files: &[SpooledFile]) {
+        for (file, spooled) in files.iter().enumerate() {
+            let base = BaseFile { layer, file };
+            let pattern = pattern(&spooled.path);
+            let name = pattern.rsplit('/').next().unwrap_or(&pattern).to_string();
+            self.by_digest.entry(spooled.digest).or_insert(base);
+            self.by_path.insert(spooled.path.clone(), base);
+            self.by_pattern.entry(pattern).or_default().push((spooled.size, base));
+            self.by_name.entry(name).or_default().push((spooled.size, base));
+        }
+    }
+
+    /// Returns the base file with this content.
+    pub fn same(&self, digest: &Digest) -> Option<BaseFile> {
+        self.by_digest.get(digest).copied()
+    }
+
+    /// Returns base files that `target` may have come from, the likeliest first.
+    pub fn candidates(&self, target: &SpooledFile) -> Vec<BaseFile> {
+        let mut found = Vec::new();
+        found.extend(self.by_path.get(&target.path));
+        let pattern = pattern(&target.path);
+        let name = pattern.rsplit('/').next().unwrap_or(&pattern);
+        // A name such as `Makefile` says little once it stands in hundreds of places.
+        for list in [self.by_pattern.get(&pattern), self.by_name.get(name)].into_iter().flatten() {
+            let mut list: Vec<_> = list.iter().take(256).copied().collect();
+            list.sort_by_key(|(size, base)| (size.abs_diff(target.size), *base));
+            found.extend(list.into_iter().take(CANDIDATES).map(|(_, base)| base));
+        }
+        let mut seen = Vec::new();
+        found.retain(|base| {
+            let fresh = !seen.contains(base);
+            seen.push(*base);
+            fresh
+        });
+        found.truncate(CANDIDATES);
+        found
+    }
+}
+
+/// Replaces each run of digits by one `#`.
+fn pattern(path: &str) -> String {
+    let mut pattern = String::with_capacity(path.len());
+    for c in path.chars() {
+        match c {
+            '0'..='9' if pattern.ends_with('#') => {}
+            '0'..='9' => pattern.push('#'),
+            c => pattern.push(c),
+        }
+    }
+    pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(paths: &[(&str, u64)]) -> Vec<SpooledFile> {
+        let file = |(path, size): &(&str, u64)| SpooledFile {
+            path: (*path).into(),
+            offset: 0,
+            size: *size,
+            digest: Digest::of(path.as_bytes()),
+        };
+        paths.iter().map(file).collect()
+    }
+
+    #[test]
+    fn the_likeliest_comes_first() {
+        let mut matcher = Matcher::default();
+        matcher.add(
+            0,
+            &files(&[
+                ("usr/lib/modules/6.1.0-50-amd64/kernel/fs/ext4.ko", 900),
+                ("usr/lib/libssl.so.3.0.1", 500),
+                ("usr/bin/tool", 10),
+                ("opt/old/tool", 99),
+            ]),
+        );
+        for (path, size, expected) in [
+            ("usr/lib/modules/6.1.0-56-amd64/kernel/fs/ext4.ko", 901, Some(0)),
+            ("usr/lib/libssl.so.3.0.17", 505, Some(1)),
+            ("usr/bin/tool", 98, Some(2)),
+            ("usr/local/tool", 98, Some(3)),
+            ("etc/fstab", 5, None),
+        ] {
+            let target = files(&[(path, size)]).remove(0);
+            let first = matcher.candidates(&target).first().map(|base| base.file);
+            assert_eq!(first, expected, "{path}");
+        }
+        assert_eq!(matcher.same(&Digest::of(b"usr/bin/tool")).map(|b| b.file), Some(2));
+    }
+}

@@ -1,0 +1,163 @@
+//! Layer archives unpacked for making deltas: the tar stream in one temporary file, and an index of
+//! the files in it.
+//!
+//! Scope: the exporter only. Archives come from registries: they are hostile, but nothing of them is
+//! acted on here; a name is a hint for matching, content is known by its hash, and the whole stream
+//! has to hash to the `diff_id` that the image's configuration states.
+
+use std::fs::File;
+use std::io::{self, Read, Write as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use bundle_format::Digest;
+use sha2::{Digest as _, Sha256};
+
+/// Bytes read or written at once.
+const BUFFER: usize = 1 << 20;
+
+/// A tar stream on disk, without a name, gone with this value.
+#[derive(Debug)]
+pub struct Spool {
+    file: File,
+    size: u64,
+    digest: Digest,
+    files: Vec<SpooledFile>,
+}
+
+/// A regular file with content inside a [`Spool`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpooledFile {
+    /// Path as the archive spells it, without a leading `./`; bytes that are no UTF-8 are replaced.
+    pub path: String,
+    /// Where the content begins in the tar stream.
+    pub offset: u64,
+    /// Bytes of content.
+    pub size: u64,
+    /// SHA-256 of the content.
+    pub digest: Digest,
+}
+
+impl Spool {
+    /// Reads an uncompressed tar stream into a temporary file below `directory` and indexes it.
+    ///
+    /// # Errors
+    /// Fails where the stream cannot be read, the file not be written, or the archive not be parsed.
+    pub fn read(mut stream: impl Read, directory: &Path) -> io::Result<Self> {
+        let mut file = tempfile::tempfile_in(directory)?;
+        let mut hash = Sha256::new();
+        let mut size = 0;
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            let count = match stream.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(e),
+            };
+            let part = buffer.get(..count).unwrap_or_default();
+            hash.update(part);
+            file.write_all(part)?;
+            size += count as u64;
+        }
+        let digest = Digest::from_bytes(hash.finalize().into());
+        let mut spool = Self { file, size, digest, files: Vec::new() };
+        spool.files = spool.index()?;
+        Ok(spool)
+    }
+
+    /// Returns the SHA-256 of the whole stream: its `diff_id`.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Returns the bytes of the whole stream.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Returns the regular files that have content, in the order of the stream.
+    pub fn files(&self) -> &[SpooledFile] {
+        &self.files
+    }
+
+    /// Fills `buffer` from byte `offset` of the stream on.
+    ///
+    /// # Errors
+    /// Fails behind the end and where the temporary file cannot be read.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
+    }
+
+    /// Reads the content of a file of the stream into memory.
+    ///
+    /// # Errors
+    /// Fails where the temporary file cannot be read.
+    pub fn content(&self, file: &SpooledFile) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(file.size).map_err(io::Error::other)?];
+        self.read_at(&mut bytes, file.offset)?;
+        Ok(bytes)
+    }
+
+    fn index(&self) -> io::Result<Vec<SpooledFile>> {
+        let mut files = Vec::new();
+        let mut archive = tar::Archive::new(Reader { spool: self, position: 0 });
+        let mut buffer = vec![0; BUFFER];
+        for entry in archive.entries_with_seek()? {
+            let entry = entry?;
+            let size = entry.size();
+            // A sparse entry's content is not what lies in the stream; it is left to literal data.
+            if entry.header().entry_type() != tar::EntryType::Regular || size == 0 {
+                continue;
+            }
+            let offset = entry.raw_file_position();
+            if offset.checked_add(size).is_none_or(|end| end > self.size) {
+                return Err(io::Error::other("an entry reaches beyond the archive"));
+            }
+            let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+            let path = path.strip_prefix("./").unwrap_or(&path).to_string();
+            let digest = self.hash(offset, size, &mut buffer)?;
+            files.push(SpooledFile { path, offset, size, digest });
+        }
+        Ok(files)
+    }
+
+    fn hash(&self, offset: u64, size: u64, buffer: &mut [u8]) -> io::Result<Digest> {
+        let mut hash = Sha256::new();
+        let mut done = 0;
+        while done < size {
+            let part = usize::try_from((size - done).min(BUFFER as u64)).map_err(io::Error::other)?;
+            let part = buffer.get_mut(..part).unwrap_or_default();
+            self.read_at(part, offset + done)?;
+            hash.update(&*part);
+            done += part.len() as u64;
+        }
+        Ok(Digest::from_bytes(hash.finalize().into()))
+    }
+}
+
+/// Reads a spool from its start, for the archive parser.
+struct Reader<'a> {
+    spool: &'a Spool,
+    position: u64,
+}
+
+impl Read for Reader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.spool.file.read_at(buffer, self.position)?;
+        self.position += count as u64;
+        Ok(count)
+    }
+}
+
+impl io::Seek for Reader<'_> {
+    fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
+        let position = match to {
+            io::SeekFrom::Start(at) => Some(at),
+            io::SeekFrom::Current(by) => self.position.checked_add_signed(by),
+            io::SeekFrom::End(by) => self.spool.size.checked_add_signed(by),
+        };
+        self.position = position.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.position)
+    }
+}

@@ -160,7 +160,7 @@ class Example:
             payload = edit_payload(payload)
         signed = envelope(self.payload_type, payload, self.signers)
         if edit_envelope:
-            edit_envelope(signed)
+            signed = edit_envelope(signed) or signed
         signed = compact(signed)
         # SPEC 3.4
         release = compact(
@@ -170,7 +170,7 @@ class Example:
                 "artifactType": RELEASE,
                 "config": descriptor(EMPTY_TYPE, EMPTY),
                 "layers": [descriptor(ENVELOPE, signed), descriptor(CHUNKS, self.chunks)],
-                "subject": descriptor(MANIFEST, self.image),
+                "subject": descriptor(predicate["index"][0]["mediaType"], self.image),
             }
         )
         # SPEC 3.3
@@ -268,6 +268,12 @@ def main():
     names_algorithm = changed(edit_envelope=lambda e: e["signatures"][0].update({"alg": "none"}))
     vector("names-algorithm", "untrusted", "6.3", "a signature has a member for an algorithm", names_algorithm)
 
+    def as_array(e):
+        return [e["payloadType"], e["payload"], [[s["keyid"], s["sig"]] for s in e["signatures"]]]
+
+    array = changed(edit_envelope=as_array)
+    vector("array-envelope", "untrusted", "6.3", "the envelope is an array of its values", array)
+
     vector("payload-type", "untrusted", "6.4.1", "the payload is signed as a trust root", Example([release], TRUST_ROOT).files())
     vector("foreign-key", "untrusted", "6.4.3", "signed by a key that the trust root does not know", Example([stranger]).files())
     vector("role-root", "untrusted", "6.4.3", "signed by the key of the role root", Example([root]).files())
@@ -284,6 +290,20 @@ def main():
         return payload.replace(b'"sequence":7', b'"sequence":7,"sequence":8', 1)
 
     vector("statement-duplicate", "inconsistent", "6.4.4", "the signed statement has a member twice", changed(edit_payload=twice))
+
+    def statement_as_array(payload):
+        s = json.loads(payload)
+        subjects = [[subject["name"], subject["digest"]] for subject in s["subject"]]
+        return compact([s["_type"], subjects, s["predicateType"], s["predicate"]])
+
+    array = changed(edit_payload=statement_as_array)
+    vector("array-statement", "inconsistent", "6.4.4", "the signed statement is an array of its values", array)
+
+    def image_type(statement):
+        statement["predicate"]["index"][0]["mediaType"] = "text/plain"
+
+    image = changed(edit_statement=image_type)
+    vector("image-media-type", "inconsistent", "6.4.4", "the image has a media type that is no document", image)
     product = member("product", "toaster")
     vector("wrong-product", "wrong-product", "6.4.5", "signed for another product", changed(edit_statement=product))
 
@@ -300,6 +320,15 @@ def main():
     vector("extra-file", "extra-file", "6.7", "a file that nobody signed", {**good, "README.txt": b"hello\n"})
     vector("wrong-size", "wrong-size", "6.7", "the layer lacks its last byte", {**good, layer: good[layer][:-1]})
     vector("symbolic-link", "misplaced-file", "6.7", "the layer is a symbolic link", {**good, layer: "../../layer"})
+
+    hidden = io.BytesIO()
+    with tarfile.open(fileobj=hidden, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        folder = tarfile.TarInfo("blobs")
+        folder.type, folder.size = tarfile.DIRTYPE, 512
+        hidden.write(folder.tobuf(tarfile.USTAR_FORMAT) + b"nobody signed this".ljust(512, b"."))
+    whole = {"tar-directory-data": hidden.getvalue()[:1024] + archive.getvalue()}
+    defect = "a directory member of the tar file has data"
+    vector("tar-directory-data", "extra-file", "6.7", defect, None, whole)
 
     example = Example([release])
     example.blobs.remove(example.layer)

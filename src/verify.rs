@@ -6,7 +6,7 @@
 //! Threats: everything on the medium is hostile, and may change between two reads. Defences: before
 //! the signature is checked only three small documents are parsed, under caps, to find the envelope
 //! (6.1-6.3); what they say is then derived from the signed statement and compared byte for byte
-//! (6.5); files and statement have to match one to one (6.6); no byte of content is handed on
+//! (6.6); files and statement have to match one to one (6.7); no byte of content is handed on
 //! before its chunk was checked (6.9).
 
 mod content;
@@ -263,7 +263,7 @@ fn examine(
 
 type Authentic = (Found, Release, BTreeSet<Digest>, ChunkIndex);
 
-/// Steps 6.3, 6.4 and 6.7: what was signed, by whom, and with which chunk index.
+/// Steps 6.1 to 6.5: what was signed, by whom, and with which chunk index.
 fn authenticate(medium: &Medium, root: &TrustRoot, limits: &Limits) -> Result<Authentic, Problem> {
     let found = find(medium, limits)?;
     let path = found.envelope_blob.digest.blob_path();
@@ -300,7 +300,7 @@ fn authenticate(medium: &Medium, root: &TrustRoot, limits: &Limits) -> Result<Au
     Ok((found, release, signers, chunks))
 }
 
-/// Step 6.5: the files that follow from the statement are exactly what follows from it.
+/// Step 6.6: the files that follow from the statement are exactly what follows from it.
 fn check_derived(medium: &Medium, found: &Found, release: &Release) -> Vec<Problem> {
     let mut problems = Vec::new();
     let manifest = layout::release_manifest(release, found.envelope_blob);
@@ -325,7 +325,7 @@ fn check_derived(medium: &Medium, found: &Found, release: &Release) -> Vec<Probl
     problems
 }
 
-/// Step 6.6: the medium holds every file of the statement, with its size, and nothing else.
+/// Step 6.7: the medium holds every file of the statement, with its size, and nothing else.
 fn check_files(medium: &Medium, found: &Found, release: &Release, limits: &Limits) -> Vec<Problem> {
     let own = [found.manifest, found.envelope_blob, release.chunks.index];
     let mut expected: BTreeMap<String, Option<u64>> = own

@@ -62,13 +62,22 @@ pub fn apply(
 ) -> Result<Applied, Error> {
     let image = image_for_host(bundle)?;
     let lock = ostree::lock(sysroot)?;
-    let current = current(&ostree::status(lock.sysroot()), options.stateroot.as_deref());
+    let current = current(
+        &ostree::status(lock.sysroot()),
+        options.stateroot.as_deref(),
+    );
     check_sequence(bundle, current.as_ref())?;
     let steps = Steps::new(&image, progress);
     progress.stage("importing", steps.total);
     let interrupted = || progress.interrupted();
-    let imported = ostree::import(&lock.repo(), &image, &BundleLayers(bundle), &steps, &interrupted)
-        .map_err(found_by_verification)?;
+    let imported = ostree::import(
+        &lock.repo(),
+        &image,
+        &BundleLayers(bundle),
+        &steps,
+        &interrupted,
+    )
+    .map_err(found_by_verification)?;
     let deployed = ostree::deploy(&lock, &image.imgref, &imported.commit, options)?;
     let (deployment, already) = match deployed {
         Deployed::AlreadyDeployed(deployment) => (deployment, true),
@@ -86,7 +95,9 @@ pub fn apply(
 ///
 /// One that is staged or only boots next has not proved itself; a release may replace it.
 fn current(status: &Status, stateroot: Option<&str>) -> Option<DeploymentStatus> {
-    let by_rank = [&status.booted, &status.pending, &status.rollback].into_iter().flatten();
+    let by_rank = [&status.booted, &status.pending, &status.rollback]
+        .into_iter()
+        .flatten();
     by_rank
         .chain(&status.other)
         .find(|deployment| stateroot.is_none_or(|name| deployment.stateroot == name))
@@ -143,8 +154,15 @@ struct Steps<'a> {
 
 impl<'a> Steps<'a> {
     fn new(image: &Image, progress: &'a dyn Progress) -> Self {
-        let total = image.layers.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.size));
-        Self { progress, total, in_layer: Cell::new(0) }
+        let total = image
+            .layers
+            .iter()
+            .fold(0_u64, |sum, layer| sum.saturating_add(layer.size));
+        Self {
+            progress,
+            total,
+            in_layer: Cell::new(0),
+        }
     }
 }
 
@@ -226,7 +244,7 @@ fn manifest_for_host(bundle: &VerifiedBundle) -> Result<(Descriptor, Manifest, S
         let document = Document::parse(text.as_bytes(), &descriptor.media_type, &Limits::DEFAULT)
             .map_err(|e| inconsistent(&descriptor, &e))?;
         match document {
-            Document::Manifest(manifest) => return Ok((descriptor, manifest, text)),
+            Document::Manifest(manifest) => return Ok((descriptor, *manifest, text)),
             Document::Index(index) => {
                 let carried = |d: &&Descriptor| bundle.has(&d.digest);
                 let manifests: Vec<_> = index.manifests.iter().filter(carried).cloned().collect();

@@ -42,7 +42,8 @@ pub struct VerifiedBundle {
 /// What `verify` found out about a bundle.
 #[derive(Debug)]
 pub struct Report {
-    /// The release, once its statement was found to be signed by trusted keys.
+    /// The release, once its statement was found to be signed by trusted keys and the chunk index
+    /// to be the one it binds.
     pub release: Option<Release>,
     /// Key ids of the trusted signers.
     pub signers: BTreeSet<Digest>,
@@ -205,9 +206,12 @@ struct Found {
 
 /// Steps 6.1 to 6.3: follows index.json and the release manifest to the envelope.
 fn find(medium: &Medium, limits: &Limits) -> Result<Found, Problem> {
-    let index_json = read(medium, INDEX_PATH, limits.manifest_bytes).map_err(|p| Problem {
-        kind: ProblemKind::NotABundle,
-        ..p
+    let index_json = read(medium, INDEX_PATH, limits.manifest_bytes).map_err(|p| match p.kind {
+        ProblemKind::MissingFile => Problem {
+            kind: ProblemKind::NotABundle,
+            ..p
+        },
+        _ => p,
     })?;
     let refuse = |path: &str, error: FindError| {
         let kind = match error {
@@ -320,6 +324,9 @@ fn check_derived(medium: &Medium, found: &Found, release: &Release) -> Vec<Probl
     match read(medium, OCI_LAYOUT_PATH, 4096) {
         Ok(bytes) if bytes == OCI_LAYOUT => {}
         Ok(_) => problems.push(differs(OCI_LAYOUT_PATH)),
+        // The list of files tells these.
+        Err(problem)
+            if [ProblemKind::MissingFile, ProblemKind::MisplacedFile].contains(&problem.kind) => {}
         Err(problem) => problems.push(problem),
     }
     problems

@@ -78,7 +78,10 @@ impl DeploymentReport {
         let mut rows = vec![
             ("Release", release),
             ("Image", self.image.clone().unwrap_or_else(unknown)),
-            ("Digest", self.manifest_digest.clone().unwrap_or_else(unknown)),
+            (
+                "Digest",
+                self.manifest_digest.clone().unwrap_or_else(unknown),
+            ),
         ];
         rows.extend(self.signers.iter().map(|id| ("Signed by", id.clone())));
         let pinned = if self.pinned { ", pinned" } else { "" };
@@ -91,9 +94,8 @@ impl DeploymentReport {
 impl Args {
     pub(crate) fn run(&self, output: &Output) -> Outcome {
         let status = ostree::status(&ostree::open(self.sysroot.as_deref())?);
-        let report = |deployment: &Option<DeploymentStatus>| {
-            deployment.as_ref().map(DeploymentReport::of)
-        };
+        let report =
+            |deployment: &Option<DeploymentStatus>| deployment.as_ref().map(DeploymentReport::of);
         let report = StatusReport {
             booted: report(&status.booted),
             staged: report(&status.staged),
@@ -109,11 +111,19 @@ impl Args {
 fn text(report: &StatusReport) -> String {
     let named = [
         ("Booted", &report.booted),
-        ("Staged: takes over at the next clean reboot", &report.staged),
+        (
+            "Staged: takes over at the next clean reboot",
+            &report.staged,
+        ),
         ("Next: boots next", &report.pending),
-        ("Rollback: `bundle rollback` returns to it", &report.rollback),
+        (
+            "Rollback: `bundle rollback` returns to it",
+            &report.rollback,
+        ),
     ];
-    let named = named.into_iter().filter_map(|(title, d)| Some((title, d.as_ref()?)));
+    let named = named
+        .into_iter()
+        .filter_map(|(title, d)| Some((title, d.as_ref()?)));
     let other = report.other.iter().map(|deployment| ("Other", deployment));
     let blocks: Vec<_> = named
         .chain(other)
@@ -123,5 +133,9 @@ fn text(report: &StatusReport) -> String {
             format!("{title}\n{rows}")
         })
         .collect();
-    if blocks.is_empty() { "Nothing is deployed\n".into() } else { blocks.join("\n") }
+    if blocks.is_empty() {
+        "Nothing is deployed\n".into()
+    } else {
+        blocks.join("\n")
+    }
 }

@@ -26,7 +26,7 @@ pub enum Source {
     /// A repository of a registry.
     Registry {
         /// The client.
-        client: Client,
+        client: Box<Client>,
         /// Repository, with the tag or digest asked for.
         reference: Reference,
     },
@@ -58,7 +58,7 @@ impl Source {
                     usage(e.reason.to_string(), e.hint())
                 })?;
             return Ok(Self::Registry {
-                client: Client::new(options)?,
+                client: Box::new(Client::new(options)?),
                 reference,
             });
         }
@@ -77,7 +77,7 @@ impl Source {
         let path = Path::new(path);
         let limits = &Limits::DEFAULT;
         let fail = |e| Error::file("reading the OCI layout", path, e);
-        let medium = Medium::open(path, limits).map_err(fail)?;
+        let medium = Medium::open(path, limits)?;
         let bytes = medium
             .file(INDEX_PATH)
             .and_then(|file| file.read_capped(limits.manifest_bytes))
@@ -160,27 +160,31 @@ impl Source {
             Self::Registry { client, reference } => Ok(client
                 .manifest(&reference.with_digest(descriptor.digest))?
                 .bytes),
-            Self::Layout { .. } => {
-                if descriptor.size > Limits::DEFAULT.manifest_bytes {
-                    return Err(Error::Image {
-                        object: format!("manifest {}", descriptor.digest),
-                        problem: format!("has {} bytes", descriptor.size),
-                    });
-                }
-                let mut bytes = Vec::new();
-                self.blob(descriptor, 0, &mut |part| {
-                    bytes.extend_from_slice(part);
-                    Ok(())
-                })?;
-                if Digest::of(&bytes) != descriptor.digest {
-                    return Err(Error::Image {
-                        object: format!("manifest {}", descriptor.digest),
-                        problem: "differs from its digest".into(),
-                    });
-                }
-                Ok(bytes)
-            }
+            Self::Layout { .. } => self.small_blob(descriptor),
         }
+    }
+
+    /// Reads a small blob, such as a configuration; its bytes match its digest.
+    ///
+    /// # Errors
+    /// Fails where it is larger than manifests may be, has another digest, or cannot be read.
+    pub fn small_blob(&self, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {
+        let refuse = |problem: String| Error::Image {
+            object: format!("blob {}", descriptor.digest),
+            problem,
+        };
+        if descriptor.size > Limits::DEFAULT.manifest_bytes {
+            return Err(refuse(format!("has {} bytes", descriptor.size)));
+        }
+        let mut bytes = Vec::new();
+        self.blob(descriptor, 0, &mut |part| {
+            bytes.extend_from_slice(part);
+            Ok(())
+        })?;
+        if Digest::of(&bytes) != descriptor.digest {
+            return Err(refuse("differs from its digest".into()));
+        }
+        Ok(bytes)
     }
 
     /// Streams a blob from byte `start` on; the receiver checks its digest.

@@ -12,6 +12,12 @@ use super::source::Source;
 use crate::Error;
 use crate::platform::{Choice, Wanted, describe};
 
+/// Media types of image configurations, which hold the image's labels.
+const CONFIGS: [&str; 2] = [
+    media_type::OCI_CONFIG,
+    "application/vnd.docker.container.image.v1+json",
+];
+
 /// Everything a bundle carries of an image.
 #[derive(Debug, Default)]
 pub struct Contents {
@@ -21,8 +27,8 @@ pub struct Contents {
     pub documents: Vec<(Descriptor, Vec<u8>)>,
     /// Every blob, documents included, in reading order.
     pub blobs: Vec<Descriptor>,
-    /// Configuration of the first image.
-    pub config: Option<Descriptor>,
+    /// Configuration of the first image, read already.
+    pub config: Option<Vec<u8>>,
     seen: BTreeSet<Digest>,
 }
 
@@ -64,7 +70,13 @@ impl Contents {
             return Ok(());
         }
         if !is_document(&descriptor.media_type) {
-            return Ok(());
+            return Err(Error::Image {
+                object: descriptor.digest.to_string(),
+                problem: format!(
+                    "has the media type {:?}, which is no manifest or index",
+                    descriptor.media_type
+                ),
+            });
         }
         subjects.push(descriptor.digest);
         let bytes = source.document(descriptor)?;
@@ -77,8 +89,9 @@ impl Contents {
                 }
             }
             Document::Manifest(manifest) => {
-                if self.config.is_none() && manifest.config.media_type != media_type::OCI_EMPTY {
-                    self.config = Some(manifest.config.clone());
+                let is_image = CONFIGS.contains(&manifest.config.media_type.as_str());
+                if self.config.is_none() && is_image {
+                    self.config = Some(source.small_blob(&manifest.config)?);
                 }
                 for part in [&manifest.config].into_iter().chain(&manifest.layers) {
                     self.note(part)?;

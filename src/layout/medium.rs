@@ -19,6 +19,8 @@ use bundle_format::layout::{BLOBS_PATH, INDEX_PATH, OCI_LAYOUT_PATH};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 
 use super::tar::TarIndex;
+use crate::Error;
+use crate::verify::{Problem, ProblemKind};
 
 /// A place that holds a bundle, opened for reading.
 #[derive(Debug)]
@@ -69,14 +71,28 @@ impl Medium {
     /// Opens a directory or tar file.
     ///
     /// # Errors
-    /// Fails where `path` is neither, or cannot be opened.
-    pub fn open(path: &Path, limits: &Limits) -> io::Result<Self> {
+    /// Fails where `path` cannot be opened; what is neither, or no readable tar file, is rejected
+    /// as no bundle.
+    pub fn open(path: &Path, limits: &Limits) -> Result<Self, Error> {
+        let fail = |e: io::Error| Error::file("opening", path, e);
+        let refuse = |detail: &dyn std::fmt::Display| Error::Rejected {
+            path: path.into(),
+            problems: vec![Problem::new(
+                ProblemKind::NotABundle,
+                ".",
+                detail.to_string(),
+            )],
+        };
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let fd = rustix::fs::open(path, flags, Mode::empty())?;
-        let kind = match FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) {
+        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| fail(e.into()))?;
+        let stat = rustix::fs::fstat(&fd).map_err(|e| fail(e.into()))?;
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => Kind::Directory(fd),
-            FileType::RegularFile => Kind::Tar(TarIndex::read(File::from(fd), limits)?),
-            _ => return Err(io::Error::other("neither a directory nor a tar file")),
+            FileType::RegularFile => {
+                let index = TarIndex::read(File::from(fd), limits);
+                Kind::Tar(index.map_err(|e| refuse(&format!("not a readable tar file: {e}")))?)
+            }
+            _ => return Err(refuse(&"neither a directory nor a tar file")),
         };
         Ok(Self {
             path: path.to_path_buf(),
@@ -135,7 +151,10 @@ impl Medium {
                     size,
                 })
             }
-            EntryKind::Misplaced { what } => Err(io::Error::other(format!("is {what}"))),
+            EntryKind::Misplaced { what } => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("is {what}"),
+            )),
         }
     }
 

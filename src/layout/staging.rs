@@ -57,16 +57,25 @@ pub enum Finished {
 }
 
 impl Staging {
+    /// Refuses a target that exists, before anything is fetched for it.
+    ///
+    /// # Errors
+    /// [`Error::Exists`].
+    pub fn check_target(target: &Path) -> Result<(), Error> {
+        match target.symlink_metadata() {
+            Ok(_) => Err(Error::Exists {
+                path: target.into(),
+            }),
+            Err(_) => Ok(()),
+        }
+    }
+
     /// Opens `TARGET.partial`, making it or going on with what an earlier run left.
     ///
     /// # Errors
     /// Fails where the target exists, another run holds the lock, or the directory cannot be made.
     pub fn open(target: &Path) -> Result<Self, Error> {
-        if target.symlink_metadata().is_ok() {
-            return Err(Error::Exists {
-                path: target.into(),
-            });
-        }
+        Self::check_target(target)?;
         let name = target.file_name().ok_or_else(|| Error::Usage {
             option: "--output".into(),
             problem: format!("{} has no name for a bundle", target.display()),

@@ -38,11 +38,12 @@ impl TarIndex {
             members: BTreeMap::new(),
             misplaced: Vec::new(),
         };
-        let mut end = 0;
+        let (mut end, mut count) = (0, 0);
         let mut archive = tar::Archive::new(&*file);
         for entry in archive.entries_with_seek()?.raw(true) {
             let entry = entry?;
-            if index.members.len() + index.misplaced.len() >= limits.medium_entries {
+            count += 1;
+            if count > limits.medium_entries {
                 let cap = limits.medium_entries;
                 return Err(io::Error::other(format!("more than {cap} members")));
             }
@@ -64,6 +65,7 @@ impl TarIndex {
         let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let path = path.strip_prefix("./").unwrap_or(&path).to_string();
         let what = match entry.header().entry_type() {
+            EntryType::Directory if size != 0 => "a directory with content",
             EntryType::Directory => {
                 if matches!(
                     path.trim_end_matches('/'),

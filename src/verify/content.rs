@@ -13,6 +13,8 @@ use bundle_format::chunk::{CHUNK_BYTES, chunk_count};
 use bundle_format::{BlobEntry, ChunkIndex, Digest};
 
 use super::{Problem, ProblemKind};
+use rustix::io::Errno;
+
 use crate::layout::{Medium, MediumFile};
 use crate::progress::Progress;
 
@@ -200,14 +202,17 @@ fn merge(found: impl Iterator<Item = Problem>) -> Vec<Problem> {
 pub(super) fn unreadable(path: &str, error: &io::Error) -> Problem {
     let kind = match error.kind() {
         io::ErrorKind::NotFound => ProblemKind::MissingFile,
+        // How the medium says that this is no plain file, in its own words or the kernel's.
+        io::ErrorKind::InvalidInput | io::ErrorKind::CrossesDevices => ProblemKind::MisplacedFile,
+        _ if Errno::from_io_error(error) == Some(Errno::LOOP) => ProblemKind::MisplacedFile,
         _ => ProblemKind::Unreadable,
     };
     let detail = match error.kind() {
         io::ErrorKind::NotFound => "is missing".into(),
         io::ErrorKind::UnexpectedEof => "ends too early".into(),
-        _ => match rustix::io::Errno::from_io_error(error) {
-            Some(rustix::io::Errno::LOOP) => "is a symbolic link".into(),
-            Some(rustix::io::Errno::XDEV) => "lies on another file system".into(),
+        _ => match Errno::from_io_error(error) {
+            Some(Errno::LOOP) => "is a symbolic link".into(),
+            Some(Errno::XDEV) => "lies on another file system".into(),
             _ => error.to_string(),
         },
     };

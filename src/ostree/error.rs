@@ -114,6 +114,14 @@ pub enum OstreeError {
         /// libostree's error.
         source: glib::Error,
     },
+    /// The operating system failed.
+    #[error("{action}")]
+    Io {
+        /// What was being done, as a gerund with its object.
+        action: String,
+        /// The operating system's error.
+        source: io::Error,
+    },
 }
 
 /// Says what is wrong with an entry of a layer.
@@ -288,6 +296,18 @@ impl OstreeError {
         Self::Libostree { action, source }
     }
 
+    /// Wraps the operating system's error for an action, and recognises a full file system.
+    pub(crate) fn io(action: impl Into<String>, source: io::Error) -> Self {
+        let action = action.into();
+        if source.kind() == io::ErrorKind::StorageFull {
+            return Self::NoSpace {
+                object: action,
+                detail: source.to_string(),
+            };
+        }
+        Self::Io { action, source }
+    }
+
     /// Returns what an operator can do about it, where there is something.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
@@ -307,7 +327,7 @@ impl OstreeError {
             Self::Locked => Some("wait for the other updater, then run the command again"),
             Self::NothingToRollBackTo => Some("list what there is with `ostree admin status`"),
             Self::Cancelled => Some("run the command again to continue"),
-            Self::Name { .. } | Self::Libostree { .. } => None,
+            Self::Name { .. } | Self::Libostree { .. } | Self::Io { .. } => None,
         }
     }
 }

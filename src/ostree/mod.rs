@@ -18,6 +18,7 @@ mod origin;
 mod progress;
 mod refescape;
 mod rollback;
+mod selinux;
 mod session;
 mod staging;
 mod status;

@@ -1,59 +1,29 @@
 //! Imports chunked ("ostree-native") images, built here from a commit that the `ostree` command made.
 
 #![cfg(feature = "ostree")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do"
+)]
 
 #[path = "common/image.rs"]
 mod image;
+#[path = "common/ostree.rs"]
+mod support;
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::process::Command;
 
 use bundle::ostree::{self as engine, ImageProblem, OstreeError, RejectReason};
 use image::{GZIP, Layer, Source};
 use ostree::gio::prelude::*;
-use ostree::{ObjectType, Repo, RepoMode, gio};
-
-/// Runs a program that must be installed, and returns its output.
-fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program)
-        .args(arguments)
-        .output()
-        .unwrap_or_else(|error| {
-            panic!("this test needs the program `{program}`: {error}");
-        });
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "{program} {arguments:?}: {text}{errors}"
-    );
-    text
-}
-
-struct TestRepo {
-    directory: tempfile::TempDir,
-    repo: Repo,
-}
-
-impl TestRepo {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let repo = Repo::new_for_path(directory.path().join("repo"));
-        repo.create(RepoMode::Bare, gio::Cancellable::NONE)
-            .expect("these tests need root");
-        Self { directory, repo }
-    }
-
-    fn ostree(&self, arguments: &[&str]) -> String {
-        let repo = format!("--repo={}", self.directory.path().join("repo").display());
-        run("ostree", &[&[repo.as_str()], arguments].concat())
-    }
-}
+use ostree::{ObjectType, gio};
+use support::TestRepo;
 
 /// The commit that images here encapsulate.
 fn commit() -> (TestRepo, String) {
-    let test = TestRepo::new();
     let tar = Layer::new()
         .dir("./")
         .dir("usr/")
@@ -70,6 +40,11 @@ fn commit() -> (TestRepo, String) {
         .file("usr/etc/conf", "conf")
         .entry(b'0', "usr/large", "", 0o644, &vec![3; 9 << 20])
         .tar();
+    commit_of(&tar)
+}
+
+fn commit_of(tar: &[u8]) -> (TestRepo, String) {
+    let test = TestRepo::new();
     let path = test.directory.path().join("tree.tar");
     std::fs::write(&path, tar).unwrap();
     let tree = format!("--tree=tar={}", path.display());
@@ -270,6 +245,47 @@ fn privileged_plain_layers_on_a_chunked_base() {
         "{tree}"
     );
     assert!(tree.contains("d00700 0 0      0 /usr/private"), "{tree}");
+    test.ostree(&["fsck"]);
+}
+
+#[test]
+fn privileged_plain_layers_get_the_labels_of_their_base() {
+    let contexts = "/.* u:object_r:default_t:s0\n/usr/bin(/.*)? u:object_r:bin_t:s0\n";
+    let tar = Layer::new()
+        .dir("usr/")
+        .file(
+            "usr/etc/selinux/config",
+            "SELINUX=enforcing\nSELINUXTYPE=targeted\n",
+        )
+        .file(
+            "usr/etc/selinux/targeted/contexts/files/file_contexts",
+            contexts,
+        )
+        .file("usr/etc/selinux/targeted/policy/policy.33", "policy")
+        .tar();
+    let (origin, base) = commit_of(&tar);
+    let derived = Layer::new()
+        .dir("usr/bin/")
+        .file("usr/bin/tool", "tool")
+        .file("opt/x", "x");
+    let layers = [objects(&origin, &base).layers(1), vec![derived]].concat();
+    let test = TestRepo::new();
+    let (image, imported) = import(&test, &layers, 2);
+    let imported = imported.unwrap();
+    let tree = test.list(&imported.commit);
+    for (path, label) in [
+        ("usr/bin", "bin_t"),
+        ("usr/bin/tool", "bin_t"),
+        ("opt/x", "default_t"),
+    ] {
+        assert!(
+            tree[path].contains(&format!(":{label}:")),
+            "{path}: {}",
+            tree[path]
+        );
+    }
+    let layer = test.list(&engine::layer_ref(&image.layers[2].digest));
+    assert_eq!(layer["usr/bin/tool"], tree["usr/bin/tool"]);
     test.ostree(&["fsck"]);
 }
 

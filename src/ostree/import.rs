@@ -19,6 +19,7 @@ use super::limits::Limits;
 use super::merge;
 use super::progress::Progress;
 use super::refescape::{LAYER_PREFIX, layer_ref};
+use super::selinux::Labeler;
 use super::session::Session;
 use super::staging;
 use super::tar_entries::Layout;
@@ -95,6 +96,7 @@ pub fn import_within(
         layout: Layout::of_host(),
         entries: Cell::new(0),
         objects_written: Cell::new(0),
+        labeler: None,
     };
     let mut import = Import {
         session,
@@ -125,6 +127,9 @@ impl Import<'_> {
             }
             None => Directory::default(),
         };
+        if !plain.is_empty() {
+            self.session.labeler = Labeler::of_tree(self.session.repo, &merged)?;
+        }
         let mut trees = Vec::new();
         for (index, layer) in plain.iter().enumerate() {
             let (tree, precedence) = self.plain(layer, chunks + index, &merged)?;

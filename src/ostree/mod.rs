@@ -25,6 +25,7 @@ mod status;
 mod stream;
 mod sysroot;
 mod tar_entries;
+mod tar_extension;
 mod tar_header;
 mod tar_reader;
 mod tree;

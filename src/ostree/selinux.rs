@@ -100,7 +100,8 @@ impl<'a> Labeler<'a> {
         Ok(changed)
     }
 
-    fn label(&self, path: &str, mode: u32) -> Result<Option<String>, OstreeError> {
+    /// Returns the label of an absolute path; `mode` includes the file type.
+    pub(super) fn label(&self, path: &str, mode: u32) -> Result<Option<String>, OstreeError> {
         self.policy
             .label(path, mode, gio::Cancellable::NONE)
             .map(|label| label.map(String::from))
@@ -270,27 +271,31 @@ fn metadata_of(info: &gio::FileInfo, xattrs: Variant) -> Metadata {
 
 /// Returns `metadata` with the label, or `None` where it has that label already.
 fn with_label(metadata: &Metadata, label: &str) -> Option<Metadata> {
-    let value = [label.as_bytes(), b"\0"].concat();
     let mut xattrs: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     for pair in metadata.xattrs.iter() {
         let bytes = |index| {
             let part: Option<Variant> = pair.try_child_value(index);
             part.and_then(|part| part.fixed_array::<u8>().map(<[u8]>::to_vec).ok())
         };
-        let (mut name, present) = bytes(0).zip(bytes(1)).unwrap_or_default();
+        let (mut name, value) = bytes(0).zip(bytes(1)).unwrap_or_default();
         name.pop();
-        if name != ATTRIBUTE {
-            xattrs.push((name, present));
-        } else if present == value {
+        if name == ATTRIBUTE && value.strip_suffix(b"\0") == Some(label.as_bytes()) {
             return None;
         }
+        xattrs.push((name, value));
     }
-    xattrs.push((ATTRIBUTE.to_vec(), value));
-    xattrs.sort();
     Some(Metadata {
-        xattrs: object::xattrs_variant(&xattrs),
+        xattrs: set_label(xattrs, label),
         ..metadata.clone()
     })
+}
+
+/// Returns extended attributes (names without NUL) with `label` in place of any other, as OSTree stores them.
+pub(super) fn set_label(mut xattrs: Vec<(Vec<u8>, Vec<u8>)>, label: &str) -> Variant {
+    xattrs.retain(|(name, _)| name != ATTRIBUTE);
+    xattrs.push((ATTRIBUTE.to_vec(), [label.as_bytes(), b"\0"].concat()));
+    xattrs.sort();
+    object::xattrs_variant(&xattrs)
 }
 
 /// Writes the regular files of a policy below `target`, which is a new directory of ours.

@@ -1,0 +1,12 @@
+//! The differ.
+mod error;
+pub mod varint;
+pub mod step;
+pub mod sparse;
+pub mod streams;
+pub mod source;
+#[cfg(feature = "encode")]
+pub mod index;
+#[cfg(feature = "encode")]
+pub mod bsdiff;
+pub use error::DeltaError;

@@ -9,4 +9,6 @@ pub mod source;
 pub mod index;
 #[cfg(feature = "encode")]
 pub mod bsdiff;
+pub mod codec;
+pub mod elf;
 pub use error::DeltaError;

@@ -19,7 +19,7 @@ pub trait Source {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
 }
 
-impl Source for [u8] {
+impl Source for &[u8] {
     fn len(&self) -> u64 {
         <[u8]>::len(self) as u64
     }
@@ -36,11 +36,11 @@ impl Source for [u8] {
 
 impl Source for Vec<u8> {
     fn len(&self) -> u64 {
-        Source::len(self.as_slice())
+        Vec::len(self) as u64
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.as_slice().read_at(offset, buf)
+        (&self[..]).read_at(offset, buf)
     }
 }
 

@@ -29,6 +29,12 @@ impl Encoder {
         }
     }
 
+    /// Whether no zeros are owed.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.zeros == 0
+    }
+
     /// Ends a window: writes the zeros still owed, so that the window decodes alone.
     pub fn flush(&mut self, gaps: &mut Vec<u8>) {
         varint::put(gaps, self.zeros);
@@ -46,27 +52,33 @@ pub struct Decoder {
 impl Decoder {
     /// Turns `bytes` from predicted into new ones, taking what it needs off the front of both streams.
     ///
+    /// Returns how many bytes are done: fewer than there are where the window ends.
+    ///
     /// # Errors
-    /// When a stream ends early, or a value is zero.
+    /// When values end before gaps do, or a value is zero.
     pub fn apply(
         &mut self,
         bytes: &mut [u8],
         gaps: &mut &[u8],
         values: &mut &[u8],
-    ) -> Result<(), DeltaError> {
-        let mut rest = bytes;
-        while !rest.is_empty() {
+    ) -> Result<usize, DeltaError> {
+        let mut done = 0usize;
+        while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
             let gap = match self.gap {
                 Some(gap) => gap,
                 None => varint::get(gaps)?,
             };
-            if gap >= rest.len() as u64 {
-                self.gap = Some(gap - rest.len() as u64);
-                return Ok(());
+            let passed = gap.min(rest.len() as u64);
+            self.gap = Some(gap - passed);
+            done += passed as usize;
+            if passed == rest.len() as u64 {
+                break;
             }
-            let (_, tail) = rest.split_at_mut(gap as usize);
-            let Some((byte, tail)) = tail.split_first_mut() else { break };
-            let Some((value, left)) = values.split_first() else {
+            let (Some(byte), Some((value, left))) = (bytes.get_mut(done), values.split_first())
+            else {
+                if gaps.is_empty() {
+                    break;
+                }
                 return Err(DeltaError::Truncated { part: "the difference values" });
             };
             if *value == 0 {
@@ -75,9 +87,9 @@ impl Decoder {
             *byte = byte.wrapping_add(*value);
             *values = left;
             self.gap = None;
-            rest = tail;
+            done += 1;
         }
-        Ok(())
+        Ok(done)
     }
 
     /// Ends a window, where the encoder flushed.
@@ -102,7 +114,7 @@ mod tests {
     fn refuses_bad_streams() {
         for (gaps, values, name) in [
             (&[][..], &[][..], "no gaps"),
-            (&[1], &[], "no value"),
+            (&[1, 1], &[], "no value"),
             (&[1], &[0], "zero value"),
             (&[1, 0x80], &[1], "unfinished gap"),
         ] {
@@ -111,7 +123,7 @@ mod tests {
             assert!(got.is_err(), "{name}");
         }
         let (mut decoder, mut gaps) = (Decoder::default(), &[9][..]);
-        decoder.apply(&mut [0; 8], &mut gaps, &mut &[][..]).unwrap();
+        assert_eq!(decoder.apply(&mut [0; 8], &mut gaps, &mut &[][..]).unwrap(), 8);
         assert!(decoder.finish(&mut gaps).is_err());
     }
 
@@ -136,7 +148,8 @@ mod tests {
             let mut got = old.clone();
             let mut decoder = Decoder::default();
             for piece in got.chunks_mut(17) {
-                decoder.apply(piece, &mut gaps, &mut values).unwrap();
+                let done = decoder.apply(piece, &mut gaps, &mut values).unwrap();
+                prop_assert_eq!(done, piece.len());
             }
             decoder.finish(&mut gaps).unwrap();
             prop_assert!(gaps.is_empty() && values.is_empty());

@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    sync::Arc,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -12,6 +13,7 @@ use std::{
 use bundle_delta::{
     bsdiff::Options,
     codec::{Decoder, Encoder, Plan, STREAMS},
+    elf::Learner,
     streams::{Limits, Reader, Writer},
 };
 
@@ -84,8 +86,16 @@ fn prefix(old: &[u8], new: &[u8], level: i32) -> usize {
 fn codec(files: &[(Vec<u8>, Vec<u8>)], args: &Arguments, predict: bool, name: &str) {
     let started = Instant::now();
     let options = Options { advantage: args.advantage, ..Options::default() };
+    let mut learner = Learner::default();
+    if predict {
+        for (old, new) in files {
+            learner.add(old, new).unwrap();
+        }
+    }
+    let table = learner.finish().map(Arc::new);
+    println!("learning {:.2} s", started.elapsed().as_secs_f64());
     let plan = |old: &[u8], new: &[u8]| {
-        let predicted = if predict { Plan::predicted(old, new, &options).unwrap() } else { None };
+        let predicted = if predict { Plan::predicted(old, new, table.clone(), &options).unwrap() } else { None };
         predicted.unwrap_or_else(|| Plan::plain(old, new, &options).unwrap())
     };
     let plans: Vec<Plan> = files.iter().map(|(old, new)| plan(old, new)).collect();

@@ -8,15 +8,19 @@
 //! when nothing is over in any stream; steps are checked as a whole before the first byte is made.
 //! Memory: one window, two tables of at most 24 bytes a step, and 64 KiB of the file.
 
-use std::io::{Read, Write};
+use std::{
+    io::{Read, Write},
+    sync::Arc,
+};
 
 use crate::{
     DeltaError,
-    elf::Predictor,
+    elf::{Predictor, Table},
     source::Source,
     sparse,
     step::{self, Copy, Step},
     streams::{Reader, Window},
+    varint,
 };
 
 /// Stream of steps.
@@ -31,6 +35,11 @@ pub const VALUES: usize = 3;
 pub const EXTRA: usize = 4;
 /// How many streams a file needs.
 pub const STREAMS: usize = 5;
+
+/// A predicted file's hints begin with which table it takes.
+const NO_TABLE: u64 = 0;
+const SAME_TABLE: u64 = 1;
+const NEW_TABLE: u64 = 2;
 
 /// Bytes made at a time.
 const CHUNK: usize = 64 << 10;
@@ -67,12 +76,14 @@ pub struct Decoder<R> {
     window: Window,
     sparse: sparse::Decoder,
     started: bool,
+    table: Option<Arc<Table>>,
 }
 
 impl<R: Read> Decoder<R> {
     /// Takes a reader that has delivered nothing yet.
     pub fn new(reader: Reader<R>) -> Self {
-        Self { reader, window: Window::default(), sparse: sparse::Decoder::default(), started: false }
+        let (window, sparse) = (Window::default(), sparse::Decoder::default());
+        Self { reader, window, sparse, started: false, table: None }
     }
 
     /// The current window, for streams of the caller's own.
@@ -124,7 +135,14 @@ impl<R: Read> Decoder<R> {
         self.window.keep(STEPS, left);
         let origin = if predicted {
             let mut rest = self.window.rest(HINTS);
-            let predictor = Predictor::new(old, &mut rest, &steps)?;
+            let table = match varint::get(&mut rest)? {
+                NO_TABLE => None,
+                SAME_TABLE => self.table.clone(),
+                NEW_TABLE => Some(Arc::new(Table::get(&mut rest)?)),
+                _ => return Err(DeltaError::Malformed { what: "unknown kind of table" }),
+            };
+            self.table.clone_from(&table);
+            let predictor = Predictor::new(old, &mut rest, &steps, table)?;
             let left = rest.len();
             self.window.keep(HINTS, left);
             Origin::Predicted(Box::new(predictor))
@@ -217,6 +235,8 @@ mod encode {
         pub steps: Vec<Step>,
         /// Hints; none where nothing is predicted.
         pub hints: Option<Vec<u8>>,
+        /// What modules share, for predicted ones.
+        pub table: Option<Arc<Table>>,
     }
 
     impl Plan {
@@ -225,7 +245,7 @@ mod encode {
         /// # Errors
         /// When memory runs out.
         pub fn plain(old: &[u8], new: &[u8], options: &bsdiff::Options) -> Result<Self, DeltaError> {
-            Ok(Self { steps: bsdiff::diff(old, new, options)?, hints: None })
+            Ok(Self { steps: bsdiff::diff(old, new, options)?, hints: None, table: None })
         }
 
         /// Plans with prediction, if both are ELF files of a kind known.
@@ -235,11 +255,12 @@ mod encode {
         pub fn predicted(
             old: &[u8],
             new: &[u8],
+            table: Option<Arc<Table>>,
             options: &bsdiff::Options,
         ) -> Result<Option<Self>, DeltaError> {
-            let Some(hints) = Predictor::hints(old, new) else { return Ok(None) };
-            let steps = bsdiff::diff(&elf::view(old), &elf::view(new), options)?;
-            Ok(Some(Self { steps, hints: Some(hints) }))
+            let planned = elf::plan(old, new, table.as_deref(), options)?;
+            let plan = |(steps, hints)| Self { steps, hints: Some(hints), table };
+            Ok(planned.map(plan))
         }
     }
 
@@ -248,13 +269,14 @@ mod encode {
     pub struct Encoder {
         sparse: sparse::Encoder,
         window: u64,
+        table: Option<Arc<Table>>,
     }
 
     impl Encoder {
         /// Ends windows at about `window` bytes of all streams together.
         #[must_use]
         pub fn new(window: u64) -> Self {
-            Self { sparse: sparse::Encoder::default(), window }
+            Self { sparse: sparse::Encoder::default(), window, table: None }
         }
 
         /// Writes one file.
@@ -277,8 +299,20 @@ mod encode {
             let origin = match &plan.hints {
                 None => Origin::Plain,
                 Some(hints) => {
-                    streams[HINTS].extend_from_slice(hints);
-                    let predictor = Predictor::new(&old, &mut hints.as_slice(), &plan.steps)?;
+                    let out = &mut streams[HINTS];
+                    match &plan.table {
+                        None => varint::put(out, NO_TABLE),
+                        same if *same == self.table => varint::put(out, SAME_TABLE),
+                        Some(table) => {
+                            varint::put(out, NEW_TABLE);
+                            table.put(out);
+                        }
+                    }
+                    self.table.clone_from(&plan.table);
+                    out.extend_from_slice(hints);
+                    let mut hints = hints.as_slice();
+                    let table = plan.table.clone();
+                    let predictor = Predictor::new(&old, &mut hints, &plan.steps, table)?;
                     Origin::Predicted(Box::new(predictor))
                 }
             };

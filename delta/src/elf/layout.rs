@@ -7,6 +7,7 @@
 //! against the file's length, counts are capped, overlapping regions dropped; a file that makes no
 //! sense simply has no layout, and is predicted by its plain bytes.
 
+use super::btf::{Btf, MAX_BYTES};
 use crate::{
     DeltaError,
     source::{Source, read_up_to},
@@ -71,6 +72,9 @@ pub(crate) enum RegionKind {
     Frames,
     FrameTable,
     Pointers,
+    Btf,
+    /// Rows of so many bytes that begin with a checksum of an interface.
+    Sums(u64),
 }
 
 /// A stretch of the file with references of one kind.
@@ -97,7 +101,9 @@ pub(crate) struct Layout {
     pub(crate) loaded: Vec<(u64, u64, usize)>,
     /// Per symbol of a relocatable file: the section, if it stands for one as a whole; else 0.
     pub(crate) section_symbols: Vec<u16>,
-    /// Offsets in the file of frame descriptions, ascending, and whether they are of functions.
+    /// Type information of a module.
+    pub(crate) btf: Option<Btf>,
+    /// Offsets in the file of frame descriptions, ascending.
     pub(crate) frames: Vec<u64>,
 }
 
@@ -154,12 +160,14 @@ impl Layout {
             loaded: Vec::new(),
             section_symbols: Vec::new(),
             frames: Vec::new(),
+            btf: None,
             sections,
         };
         layout.find_loaded();
         layout.find_regions();
         layout.read_section_symbols(file)?;
         layout.read_frames(file)?;
+        layout.read_btf(file)?;
         Ok(Some(layout))
     }
 
@@ -192,6 +200,9 @@ impl Layout {
                 (1, b".got" | b".got.plt" | b".data.rel.ro" | b".data") if !self.relocatable => {
                     RegionKind::Pointers
                 }
+                (1, b".BTF") if self.relocatable => RegionKind::Btf,
+                (1, b"__versions") if self.relocatable => RegionKind::Sums(64),
+                (1, b"__kcrctab" | b"__kcrctab_gpl") if self.relocatable => RegionKind::Sums(4),
                 _ => continue,
             };
             let (start, end) = (s.offset, s.offset.saturating_add(s.size));
@@ -240,7 +251,15 @@ impl Layout {
         Ok(())
     }
 
-    /// The section that holds address `addr`, and whether it is code.
+    fn read_btf(&mut self, file: &dyn Source) -> Result<(), DeltaError> {
+        let region = self.regions.iter().find(|r| r.kind == RegionKind::Btf);
+        if let Some(region) = region.filter(|r| r.end - r.start <= MAX_BYTES) {
+            self.btf = Btf::parse(&read_up_to(file, region.start, region.end - region.start)?);
+        }
+        Ok(())
+    }
+
+    /// The section that holds address `addr`.
     pub(crate) fn section_of(&self, addr: u64) -> Option<usize> {
         let i = self.loaded.partition_point(|(start, _, _)| *start <= addr).checked_sub(1)?;
         let (_, end, section) = *self.loaded.get(i)?;

@@ -7,15 +7,24 @@
 //! sides, and unlike a filter of whole files it needs neither file in memory.
 
 mod aarch64;
+mod btf;
 mod hints;
 mod layout;
 mod mapping;
+#[cfg(feature = "encode")]
+mod learn;
+#[cfg(feature = "encode")]
+mod plan;
 mod predict;
 mod sites;
+mod table;
 #[cfg(feature = "encode")]
 mod view;
 mod x86;
 
 pub use predict::Predictor;
+pub use table::Table;
 #[cfg(feature = "encode")]
-pub use view::view;
+pub use learn::Learner;
+#[cfg(feature = "encode")]
+pub use plan::plan;

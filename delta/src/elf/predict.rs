@@ -3,18 +3,23 @@
 //! Threats: hostile old files, hints and steps. Defences: see `layout`, `hints` and `step`;
 //! arithmetic wraps, and no number read here sizes anything.
 
+use std::sync::Arc;
+
 use super::{
     aarch64::{branch_distance, page_distance, with_branch_distance, with_page_distance},
     hints::Hints,
     layout::Layout,
     mapping::Mapping,
+    table::{Runs, Table, get_runs, shift},
     sites::{self, MARGIN, Role, Site, Stretch},
 };
 use crate::{
     DeltaError,
     source::{Source, read_up_to},
     step::{Copy, Step, copies},
+    varint,
 };
+
 
 /// Predicts the new bytes of copies.
 #[derive(Debug)]
@@ -22,6 +27,16 @@ pub struct Predictor {
     layout: Layout,
     hints: Hints,
     mapping: Mapping,
+    table: Option<Arc<Table>>,
+    own: OwnTypes,
+}
+
+/// How a module's own types and strings moved.
+#[derive(Debug, Default)]
+struct OwnTypes {
+    runs: Runs,
+    /// Offset of the strings in the new section.
+    strings: u32,
 }
 
 impl Predictor {
@@ -29,21 +44,22 @@ impl Predictor {
     ///
     /// # Errors
     /// [`DeltaError::Malformed`] where `old` is no ELF file that can be predicted; bad hints.
-    pub fn new(old: &dyn Source, hints: &mut &[u8], steps: &[Step]) -> Result<Self, DeltaError> {
+    pub fn new(
+        old: &dyn Source,
+        hints: &mut &[u8],
+        steps: &[Step],
+        table: Option<Arc<Table>>,
+    ) -> Result<Self, DeltaError> {
         let layout = Layout::read(old)?
             .ok_or(DeltaError::Malformed { what: "prediction from a file that has no layout" })?;
-        let hints = Hints::read(&layout, hints)?;
-        Ok(Self { layout, hints, mapping: Mapping::new(copies(steps)) })
-    }
-
-    /// The hints for predicting `new` from `old`; none where either is not of a kind known.
-    #[cfg(feature = "encode")]
-    #[must_use]
-    pub fn hints(old: &[u8], new: &[u8]) -> Option<Vec<u8>> {
-        let (old, new) = (Layout::read(&old).ok()??, Layout::read(&new).ok()??);
-        let mut out = Vec::new();
-        Hints::between(&old, &new, &mut out);
-        Some(out)
+        let sections = Hints::read(&layout, hints)?;
+        let mut own = OwnTypes::default();
+        if let (Some(btf), Some(_)) = (&layout.btf, &table) {
+            own.strings = btf.strings.wrapping_add(varint::get_signed(hints)? as u32);
+            own.runs = get_runs(hints)?;
+        }
+        let mapping = Mapping::new(copies(steps));
+        Ok(Self { layout, hints: sections, mapping, table, own })
     }
 
     /// Fills `out` with predictions for the bytes of `copy` from its byte `skip` on.
@@ -146,6 +162,26 @@ impl Predictor {
                 let last = self.moved(section, start.wrapping_add(len.checked_sub(1)?))?;
                 Some(last.wrapping_sub(self.moved(section, start)?).wrapping_add(1))
             }
+            Role::Type => {
+                let (table, number) = (self.table.as_ref()?, stretch.u32(site.at)?);
+                let new = match number.checked_sub(table.types.0) {
+                    None => number.wrapping_add(shift(&table.type_runs, number)),
+                    Some(own) => own.wrapping_add(shift(&self.own.runs, own)).wrapping_add(table.types.1),
+                };
+                Some(new.into())
+            }
+            Role::Name => {
+                let (table, number) = (self.table.as_ref()?, stretch.u32(site.at)?);
+                let Some(own) = number.checked_sub(table.names.0) else {
+                    return Some(number.wrapping_add(shift(&table.name_runs, number)).into());
+                };
+                let s = self.layout.section(site.home)?;
+                let old = s.offset.wrapping_add(self.layout.btf.as_ref()?.strings.into());
+                let new = self.moved(site.home, old.wrapping_add(own.into()))?;
+                let base = target(site.home)?.offset.wrapping_add(self.own.strings.into());
+                Some(new.wrapping_sub(base).wrapping_add(table.names.1.into()))
+            }
+            Role::Sum => Some(self.table.as_ref()?.sum(stretch.u32(site.at)?).into()),
             Role::Section => {
                 let old = stretch.u16(site.at)?;
                 target(usize::from(old)).map(|t| t.index).filter(|_| old != 0)

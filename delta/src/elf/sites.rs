@@ -4,7 +4,7 @@
 //! can start anywhere, with any size of buffer, and find the same.
 
 use super::layout::{Layout, Machine, Region, RegionKind, u32_at, u64_at};
-use super::{aarch64, x86};
+use super::{aarch64, btf::Word, x86};
 
 /// Bytes before and after a stretch that are needed to find the references in it.
 pub(crate) const MARGIN: u64 = 64;
@@ -65,6 +65,12 @@ pub(crate) enum Role {
     SectionSize { section: usize },
     /// Offset of the section headers.
     SectionHeaders,
+    /// Number of a type in BTF.
+    Type,
+    /// Offset of a string in BTF.
+    Name,
+    /// Checksum of an interface.
+    Sum,
     /// An instruction with 26 bits of distance.
     Branch26,
     /// An instruction with 21 bits of distance in pages.
@@ -137,6 +143,15 @@ pub(crate) fn find(
                     emit(row, 4, Role::FromSection { section: region.section });
                 }
             }),
+            RegionKind::Btf => {
+                let words = layout.btf.as_ref().map_or(&[][..], |btf| &btf.words);
+                let first = words.partition_point(|(at, _)| region.start + u64::from(*at) < from);
+                let words = words.iter().skip(first).map(|(at, word)| (region.start + u64::from(*at), word));
+                for (at, word) in words.take_while(|(at, _)| *at < to) {
+                    emit(at, 4, if *word == Word::Type { Role::Type } else { Role::Name });
+                }
+            }
+            RegionKind::Sums(size) => rows(region, size, from, to, |row| emit(row, 4, Role::Sum)),
             RegionKind::Pointers => rows(region, 8, from, to, |row| {
                 if stretch.u64(row).is_some_and(|v| layout.section_of(v).is_some()) {
                     emit(row, 8, Role::Address);

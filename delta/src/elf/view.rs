@@ -5,15 +5,25 @@
 
 use super::{
     layout::{Layout, RegionKind, u32_at},
-    sites::{self, MARGIN, Role, Site, Stretch},
+    table::{Table, shift},
+    sites::{self, Role, Site, Stretch},
 };
+
+/// Which of the two files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The old one: what the table maps is mapped.
+    Old,
+    /// The new one.
+    New,
+}
 
 /// Bytes masked at a time.
 const BLOCK: u64 = 1 << 20;
 
 /// The view of `file`, of the same length; the bytes themselves where it is no such file.
 #[must_use]
-pub fn view(file: &[u8]) -> Vec<u8> {
+pub fn view(file: &[u8], table: Option<&Table>, side: Side) -> Vec<u8> {
     let mut out = file.to_vec();
     let Ok(Some(layout)) = Layout::read(&file) else { return out };
     let stretch = Stretch { start: 0, bytes: file };
@@ -21,7 +31,7 @@ pub fn view(file: &[u8]) -> Vec<u8> {
     while from < file.len() as u64 {
         let to = (from + BLOCK).min(file.len() as u64);
         sites::find(&layout, &stretch, from, to, &mut |site| {
-            let Some(value) = masked(&layout, &stretch, &site) else { return };
+            let Some(value) = masked(&layout, &stretch, &site, table, side) else { return };
             let at = site.at as usize;
             if let Some(slot) = out.get_mut(at..at + site.width) {
                 slot.copy_from_slice(&value.to_le_bytes()[..site.width]);
@@ -29,11 +39,16 @@ pub fn view(file: &[u8]) -> Vec<u8> {
         });
         from = to;
     }
-    let _ = MARGIN;
     out
 }
 
-fn masked(layout: &Layout, stretch: &Stretch<'_>, site: &Site) -> Option<u64> {
+fn masked(
+    layout: &Layout,
+    stretch: &Stretch<'_>,
+    site: &Site,
+    table: Option<&Table>,
+    side: Side,
+) -> Option<u64> {
     let file = stretch.bytes;
     let at = site.at as usize;
     let rela = layout.section(site.home).filter(|s| s.kind == 4);
@@ -43,9 +58,19 @@ fn masked(layout: &Layout, stretch: &Stretch<'_>, site: &Site) -> Option<u64> {
         return Some(stretch.u64(site.at)?.wrapping_sub(before));
     }
     match site.role {
-        Role::Relative { .. } | Role::Back | Role::FromSection { .. } | Role::Length { .. }
+        Role::Relative { .. } | Role::Back 
         | Role::SectionOffset { .. } | Role::SectionAddress { .. } | Role::SectionSize { .. }
         | Role::SectionHeaders => Some(0),
+        Role::Length { .. } => None,
+        Role::FromSection { section } => {
+            let distance = i64::from(stretch.u32(site.at)? as i32);
+            let addr = layout.section(section)?.addr.wrapping_add_signed(distance);
+            let s = layout.section(layout.section_of(addr)?)?;
+            if !s.is_code() {
+                return Some(0);
+            }
+            Some(content(file, s.offset.wrapping_add(addr.wrapping_sub(s.addr))))
+        }
         Role::Branch26 => Some((stretch.u32(site.at)? & 0xfc00_0000).into()),
         Role::Page21 => Some((stretch.u32(site.at)? & 0x9f00_001f).into()),
         Role::Address => {
@@ -74,6 +99,32 @@ fn masked(layout: &Layout, stretch: &Stretch<'_>, site: &Site) -> Option<u64> {
                 at => Some(name(file, names.offset.wrapping_add(at.into()))),
             }
         }
+        Role::Type => {
+            let (table, number) = (table?, stretch.u32(site.at)?);
+            Some(match side {
+                Side::Old if number < table.types.0 => {
+                    number.wrapping_add(shift(&table.type_runs, number)).into()
+                }
+                Side::New if number < table.types.1 => number.into(),
+                _ => u64::from(u32::MAX),
+            })
+        }
+        Role::Name => {
+            let (table, number) = (table?, stretch.u32(site.at)?);
+            let base = if side == Side::Old { table.names.0 } else { table.names.1 };
+            Some(match (number.checked_sub(base), side) {
+                (None, Side::Old) => number.wrapping_add(shift(&table.name_runs, number)).into(),
+                (None, Side::New) => number.into(),
+                (Some(own), _) => {
+                    let strings = layout.section(site.home)?.offset + u64::from(layout.btf.as_ref()?.strings);
+                    name(file, strings + u64::from(own))
+                }
+            })
+        }
+        Role::Sum => {
+            let sum = stretch.u32(site.at)?;
+            Some(if side == Side::Old { table?.sum(sum) } else { sum }.into())
+        }
         Role::Section => {
             let s = layout.section(stretch.u16(site.at)?.into())?;
             Some(digest(&s.name) & 0xffff)
@@ -82,7 +133,7 @@ fn masked(layout: &Layout, stretch: &Stretch<'_>, site: &Site) -> Option<u64> {
 }
 
 /// Digest of the string at `offset`.
-fn name(file: &[u8], offset: u64) -> u64 {
+pub(crate) fn name(file: &[u8], offset: u64) -> u64 {
     let rest = file.get(offset as usize..).unwrap_or_default();
     digest(rest.split(|b| *b == 0).next().unwrap_or_default())
 }

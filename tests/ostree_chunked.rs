@@ -15,8 +15,10 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::path::Path;
 
 use bundle::ostree::{self as engine, ImageProblem, OstreeError, RejectReason};
+use bundle_format::Digest;
 use image::{GZIP, Layer, Source};
 use ostree::gio::prelude::*;
 use ostree::{ObjectType, gio};
@@ -406,4 +408,75 @@ fn privileged_objects_that_lie_are_refused() {
     test.ostree(&["fsck"]);
     import(&test, &good, 2).1.unwrap();
     test.ostree(&["fsck"]);
+}
+
+/// Reads the image of the fixture `chunked`, which ostree-ext made.
+fn fixture(source: &mut Source) -> engine::Image {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/chunked");
+    let read = |path: &str| std::fs::read(directory.join(path)).unwrap();
+    let digest = |value: &serde_json::Value| -> Digest { value.as_str().unwrap().parse().unwrap() };
+    let index: serde_json::Value = serde_json::from_slice(&read("index.json")).unwrap();
+    let manifest_digest = digest(&index["manifests"][0]["digest"]);
+    let manifest_text = String::from_utf8(read(&manifest_digest.blob_path())).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(&manifest_text).unwrap();
+    let config_digest = digest(&manifest["config"]["digest"]);
+    let config_text = String::from_utf8(read(&config_digest.blob_path())).unwrap();
+    let config: serde_json::Value = serde_json::from_str(&config_text).unwrap();
+    let diff_ids = config["rootfs"]["diff_ids"].as_array().unwrap();
+    let layers = manifest["layers"].as_array().unwrap().iter().zip(diff_ids);
+    let layers = layers.map(|(layer, diff_id)| {
+        let stored = source.add(read(&digest(&layer["digest"]).blob_path()));
+        assert_eq!(stored, digest(&layer["digest"]));
+        engine::ImageLayer {
+            digest: stored,
+            diff_id: digest(diff_id),
+            media_type: layer["mediaType"].as_str().unwrap().to_owned(),
+            size: layer["size"].as_u64().unwrap(),
+        }
+    });
+    engine::Image {
+        imgref: "registry.example/chunked:1".to_owned(),
+        manifest_digest,
+        layers: layers.collect(),
+        manifest: manifest_text,
+        config: config_text,
+        version: None,
+        created: None,
+        metadata: BTreeMap::new(),
+    }
+}
+
+#[test]
+fn privileged_what_ostree_ext_wrote_becomes_its_commit() {
+    let expected = include_str!("fixtures/chunked.expected");
+    let (commit, listing) = expected.split_once('\n').unwrap();
+    let test = TestRepo::new();
+    let mut source = Source::default();
+    let mut image = fixture(&mut source);
+    let imported = test.import(&image, &source).unwrap();
+    assert_eq!(
+        test.ostree(&["ls", "-R", "-C", "-X", &imported.commit, "/"]),
+        listing
+    );
+    let base = test.ostree(&["rev-parse", &engine::layer_ref(&image.layers[0].digest)]);
+    assert_eq!(format!("commit {}", base.trim()), commit);
+    test.ostree(&["fsck"]);
+
+    // Each layer counts: with one of them emptied, the commit is incomplete or missing.
+    for index in 0..image.layers.len() - 1 {
+        let test = TestRepo::new();
+        let whole = image.layers[index].clone();
+        image.layers[index] = image::layer(&mut source, GZIP, &Layer::new().tar());
+        let refused = test.import(&image, &source);
+        assert!(
+            matches!(refused, Err(OstreeError::Image { .. })),
+            "{index}: {refused:?}"
+        );
+        assert!(
+            !test.ostree(&["refs"]).contains("container/image"),
+            "{index}"
+        );
+        test.ostree(&["fsck"]);
+        image.layers[index] = whole;
+    }
 }

@@ -43,7 +43,8 @@ pub enum Deployed {
 /// Layers that neither an image nor a remaining deployment needs are dropped afterwards, and the repository is pruned.
 ///
 /// # Errors
-/// [`OstreeError::NoSpace`] and libostree's failures; the deployments are then what they were.
+/// [`OstreeError::NoSpace`] and libostree's failures; the deployments are then what they were, except after a failure of
+/// the clean-up, whose message says that the image is deployed.
 pub fn deploy(
     lock: &SysrootLock,
     imgref: &str,

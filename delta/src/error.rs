@@ -41,6 +41,15 @@ pub enum DeltaError {
     /// A frame does not decompress.
     #[error("cannot decompress a frame")]
     Frame(#[source] io::Error),
+    /// A source has another size than the delta says.
+    #[error("source {path:?} is not the file that the delta was made from")]
+    WrongSource {
+        /// Path of the source.
+        path: String,
+    },
+    /// What was rebuilt is not what the delta was made for.
+    #[error("what was rebuilt has another hash than the target")]
+    WrongTarget,
     /// Reading or writing failed.
     #[error("cannot read or write")]
     Io(#[from] io::Error),

@@ -11,4 +11,7 @@ pub mod index;
 pub mod bsdiff;
 pub mod codec;
 pub mod elf;
+pub mod header;
+pub mod program;
+pub mod rebuild;
 pub use error::DeltaError;

@@ -228,7 +228,7 @@ impl<R: Read> Reader<R> {
     }
 }
 
-fn decompress(frame: &[u8], size: u64) -> Result<Vec<u8>, DeltaError> {
+pub(crate) fn decompress(frame: &[u8], size: u64) -> Result<Vec<u8>, DeltaError> {
     let malformed = |what| DeltaError::Malformed { what };
     if !frame.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
         return Err(malformed("frame is not zstd's"));

@@ -45,6 +45,22 @@ pub fn get(input: &mut &[u8]) -> Result<u64, DeltaError> {
     Err(DeltaError::Truncated { part: "a number" })
 }
 
+/// Reads a number, a byte at a time.
+///
+/// # Errors
+/// As [`get`], and when reading fails.
+pub fn read(input: &mut dyn std::io::Read) -> Result<u64, DeltaError> {
+    let mut bytes = Vec::with_capacity(MAX_LEN);
+    loop {
+        let mut byte = [0];
+        input.read_exact(&mut byte)?;
+        bytes.extend_from_slice(&byte);
+        if byte[0] & 0x80 == 0 || bytes.len() == MAX_LEN {
+            return get(&mut bytes.as_slice());
+        }
+    }
+}
+
 /// Takes a signed number off the front of `input`.
 ///
 /// # Errors

@@ -10,7 +10,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bundle_format::Digest;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
-use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey};
+use ed25519_dalek::pkcs8::{
+    DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, KeypairBytes,
+};
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 
 use crate::KeyError;
@@ -153,7 +155,12 @@ impl PrivateKey {
     /// # Errors
     /// Fails where the key cannot be encoded.
     pub fn to_pem(&self) -> Result<zeroize::Zeroizing<String>, KeyError> {
-        self.key
+        // Version 1, without the public half: OpenSSL before 3.5 cannot read version 2.
+        let plain = KeypairBytes {
+            secret_key: self.key.to_bytes(),
+            public_key: None,
+        };
+        plain
             .to_pkcs8_pem(LineEnding::LF)
             .map_err(|e| KeyError::Malformed {
                 expected: "a private key that can be encoded",

@@ -96,15 +96,12 @@ pub fn check(medium: Medium, root: &TrustRoot, progress: &dyn Progress) -> Resul
     if progress.interrupted() {
         return Err(Error::Interrupted);
     }
-    for problem in found {
-        // Missing and misplaced files were found by the listing already.
-        let found_before = |known: &Problem| {
-            known.file == problem.file && (known.range.is_none() || known.range == problem.range)
-        };
-        if !problems.iter().any(found_before) {
-            problems.push(problem);
-        }
-    }
+    // Missing and misplaced files were found by the listing already.
+    let place = |p: &Problem| (p.file.clone(), p.range.as_ref().map(|range| range.start));
+    let known: BTreeSet<_> = problems.iter().map(place).collect();
+    let is_new =
+        |p: &Problem| !known.contains(&(p.file.clone(), None)) && !known.contains(&place(p));
+    problems.extend(found.into_iter().filter(is_new));
     Ok(Report {
         release: Some(bundle.release),
         signers: bundle.signers,
@@ -377,7 +374,7 @@ fn check_documents(bundle: &VerifiedBundle, limits: &Limits, known: &[Problem]) 
         let path = descriptor.digest.blob_path();
         if !is_document(&descriptor.media_type)
             || !seen.insert(descriptor.digest)
-            || known.iter().any(|problem| problem.file == path)
+            || known.contains(path.as_str())
         {
             continue;
         }
@@ -396,9 +393,13 @@ fn check_documents(bundle: &VerifiedBundle, limits: &Limits, known: &[Problem]) 
             Err(error) => {
                 problems.push(inconsistent(&error));
                 continue;
+    let known: BTreeSet<_> = known.iter().map(|problem| problem.file.as_str()).collect();
             }
         };
         let sparse = matches!(document, Document::Index(_));
+        if problems.len() >= content::PROBLEM_CAP {
+            break;
+        }
         for part in document.parts() {
             match bundle.chunks.size(&part.digest) {
                 Some(size) if size == part.size => {

@@ -214,8 +214,11 @@ fn merge(found: impl Iterator<Item = Problem>) -> Vec<Problem> {
 }
 
 pub(super) fn unreadable(path: &str, error: &io::Error) -> Problem {
-    let kind = match error.kind() {
-        io::ErrorKind::NotFound => ProblemKind::MissingFile,
+    let kind = match (error.kind(), rustix::io::Errno::from_io_error(error)) {
+        (io::ErrorKind::NotFound, _) => ProblemKind::MissingFile,
+        (_, Some(rustix::io::Errno::LOOP | rustix::io::Errno::XDEV)) => ProblemKind::MisplacedFile,
+        // What the medium itself refuses: something else than a plain file with one name.
+        (io::ErrorKind::InvalidInput, None) => ProblemKind::MisplacedFile,
         _ => ProblemKind::Unreadable,
     };
     let detail = match error.kind() {

@@ -217,8 +217,15 @@ fn find(medium: &Medium, limits: &Limits) -> Result<Found, Problem> {
     let envelope_blob = layout::find_envelope(&manifest_bytes, limits)
         .map_err(|e| refuse(&manifest.digest.blob_path(), e))?;
     let bytes = read_blob(medium, &envelope_blob, limits.envelope_bytes)?;
-    let envelope = Envelope::parse(&bytes, limits)
-        .map_err(|e| Problem::new(ProblemKind::Untrusted, &envelope_blob.digest.blob_path(), e))?;
+    let untrusted = |detail: &dyn std::fmt::Display| {
+        let path = envelope_blob.digest.blob_path();
+        Problem::new(ProblemKind::Untrusted, &path, detail.to_string())
+    };
+    let envelope = Envelope::parse(&bytes, limits).map_err(|e| untrusted(&e))?;
+    // The envelope is the one file that nobody signs: without this it could carry what it likes.
+    if envelope.to_json() != bytes {
+        return Err(untrusted(&"is not in the one spelling of an envelope"));
+    }
     Ok(Found {
         index_json,
         manifest,

@@ -177,6 +177,15 @@ impl Release {
                 alloc::format!("has {} descriptors", self.index.len()),
             ));
         }
+        if self
+            .image()
+            .is_some_and(|image| !crate::manifest::is_document(&image.media_type))
+        {
+            return Err(member(
+                "index",
+                "does not begin with a manifest or image index".to_string(),
+            ));
+        }
         if self.blobs.len() > limits.blobs {
             return Err(member(
                 "blobs",
@@ -349,6 +358,7 @@ mod tests {
             ("source", |r| r.source = "a b".into()),
             ("index", |r| r.index.clear()),
             ("index", |r| r.index[0].size += 1),
+            ("index", |r| r.index[0].media_type = "text/plain".into()),
             ("index", |r| r.index.push(r.index[0].clone())),
             ("index", |r| {
                 r.index[0].artifact_type = Some(media_type::RELEASE.into())

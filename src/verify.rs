@@ -14,6 +14,7 @@ mod problem;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
+use std::path::Path;
 
 use bundle_format::dsse::Envelope;
 use bundle_format::layout::{self, FindError, INDEX_PATH, OCI_LAYOUT, OCI_LAYOUT_PATH};
@@ -59,6 +60,21 @@ pub struct Claim {
     pub signers: Vec<Digest>,
     /// Size of the envelope in bytes.
     pub envelope: BlobEntry,
+}
+
+/// Opens the directory or tar file at `path`.
+///
+/// # Errors
+/// Returns [`Error::File`] where the system does not open it, and [`Error::Rejected`] where it
+/// holds no layout: another kind of file, or a tar file that is broken or hides data.
+pub fn medium(path: &Path) -> Result<Medium, Error> {
+    Medium::open(path, &Limits::DEFAULT).map_err(|error| match error.raw_os_error() {
+        Some(_) => Error::file("opening", path, error),
+        None => Error::Rejected {
+            path: path.into(),
+            problems: vec![Problem::new(ProblemKind::NotABundle, ".", error)],
+        },
+    })
 }
 
 /// Opens a bundle for use: everything but the content is checked now, the content as it is read.
@@ -245,7 +261,9 @@ fn examine(
         Err(problem) => (None, vec![problem]),
         Ok((found, release, signers, chunks)) => {
             let mut problems = check_derived(&medium, &found, &release);
-            problems.extend(check_files(&medium, &found, &release, limits));
+            let known: BTreeSet<_> = problems.iter().map(|p| p.file.clone()).collect();
+            let listed = check_files(&medium, &found, &release, limits);
+            problems.extend(listed.into_iter().filter(|p| !known.contains(&p.file)));
             let statement = Digest::of(&found.envelope.payload);
             let bundle = VerifiedBundle {
                 medium,
@@ -375,9 +393,13 @@ fn check_files(medium: &Medium, found: &Found, release: &Release, limits: &Limit
 /// An index may name manifests that the bundle does not carry; a manifest carries all its blobs.
 fn check_documents(bundle: &VerifiedBundle, limits: &Limits, known: &[Problem]) -> Vec<Problem> {
     let mut problems = Vec::new();
+    let known: BTreeSet<_> = known.iter().map(|problem| problem.file.as_str()).collect();
     let mut seen = BTreeSet::new();
     let mut waiting: Vec<Descriptor> = bundle.release.index.iter().rev().cloned().collect();
     while let Some(descriptor) = waiting.pop() {
+        if problems.len() >= content::PROBLEM_CAP {
+            break;
+        }
         let path = descriptor.digest.blob_path();
         if !is_document(&descriptor.media_type)
             || !seen.insert(descriptor.digest)
@@ -400,13 +422,9 @@ fn check_documents(bundle: &VerifiedBundle, limits: &Limits, known: &[Problem]) 
             Err(error) => {
                 problems.push(inconsistent(&error));
                 continue;
-    let known: BTreeSet<_> = known.iter().map(|problem| problem.file.as_str()).collect();
             }
         };
         let sparse = matches!(document, Document::Index(_));
-        if problems.len() >= content::PROBLEM_CAP {
-            break;
-        }
         for part in document.parts() {
             match bundle.chunks.size(&part.digest) {
                 Some(size) if size == part.size => {

@@ -7,7 +7,7 @@ use std::io::{self, Write as _};
 
 use bundle::Error;
 use bundle::exit::ExitStatus;
-use bundle::text::printable;
+use bundle::text::{printable, printable_json};
 use serde::Serialize;
 
 use super::Shared;
@@ -47,7 +47,9 @@ impl Output {
         let bytes = if self.shared.json {
             let document = Document { schema, data };
             let json = serde_json::to_string_pretty(&document);
-            json.unwrap_or_else(|e| format!("{{\"schema\":\"error\",\"message\":\"{e}\"}}")) + "\n"
+            let json =
+                json.unwrap_or_else(|e| format!("{{\"schema\":\"error\",\"message\":\"{e}\"}}"));
+            printable_json(&json) + "\n"
         } else {
             text.to_string()
         };
@@ -60,7 +62,15 @@ impl Output {
     /// Tells people what happens, on standard error.
     pub(crate) fn say(&self, text: &str) {
         if !self.shared.quiet {
-            eprintln!("{text}");
+            eprintln!("{}", printable(text));
+        }
+    }
+
+    /// Says what is wrong and what to do about it, in the one form; `--quiet` does not silence it.
+    pub(crate) fn complain(&self, message: &str, hint: Option<String>) {
+        eprintln!("error: {}", printable(message));
+        if let Some(hint) = hint {
+            eprintln!("hint: {}", printable(&hint));
         }
     }
 
@@ -74,10 +84,7 @@ impl Output {
             cause = inner.source();
         }
         let (hint, status) = (error.hint(), error.status());
-        eprintln!("error: {message}");
-        if let Some(hint) = &hint {
-            eprintln!("hint: {hint}");
-        }
+        self.complain(&message, hint.clone());
         if self.shared.json {
             let code = error.code();
             let failure = Failure { code, message, hint, exit_status: status as u8 };

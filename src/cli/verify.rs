@@ -76,10 +76,8 @@ impl Args {
         }
         let path = &self.path;
         let count = found.problems.len();
-        output.say(&format!("error: {}: {count} problem(s), see above", path.display()));
-        if let Some(first) = found.problems.first() {
-            output.say(&format!("hint: {}", first.hint()));
-        }
+        let hint = found.problems.first().map(Problem::hint);
+        output.complain(&format!("{}: {count} problem(s), see above", path.display()), hint);
         Ok(worst(&found.problems))
     }
 }

@@ -243,9 +243,8 @@ fn key_hint(source: &KeyError) -> Option<String> {
         KeyError::Malformed { .. } => {
             Some("keys are Ed25519 in PEM; `bundle key generate --out KEY.pem` makes a pair".into())
         }
-        KeyError::Root { .. } | KeyError::Envelope(_) | KeyError::PayloadType { .. } => {
-            Some("`bundle trust init` makes a trust root; copy it to hosts unchanged".into())
-        }
-        _ => None,
+        KeyError::Weak => Some("`bundle key generate --out KEY.pem` makes a sound pair".into()),
+        KeyError::Random { .. } => None,
+        _ => Some("`bundle trust init` makes a trust root; copy it to hosts unchanged".into()),
     }
 }

@@ -26,8 +26,8 @@ packages=(
     debian-archive-keyring mmdebstrap python3 xorriso zstd
     # hosts: sysroots, immutable flags, extended attributes, namespaces
     attr e2fsprogs libcap2-bin ostree util-linux
-    # measuring and cleaning up
-    procps time
+    # measuring, injecting faults and cleaning up
+    procps strace time
 )
 
 say() { printf 'install-packages: %s\n' "$*" >&2; }

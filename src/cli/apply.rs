@@ -3,10 +3,8 @@
 use std::path::PathBuf;
 
 use bundle::exit::ExitStatus;
-use bundle::layout::Medium;
 use bundle::ostree::DeployOptions;
 use bundle::{apply, verify};
-use bundle_format::Limits;
 use serde::Serialize;
 
 use super::output::{Output, table};
@@ -48,7 +46,7 @@ struct ApplyReport {
 impl Args {
     pub(crate) fn run(&self, output: &Output) -> Outcome {
         let root = files::trust_root(&self.trust_root)?;
-        let medium = Medium::open(&self.path, &Limits::DEFAULT)?;
+        let medium = verify::medium(&self.path)?;
         let bundle = verify::open(medium, &root)?;
         let options = DeployOptions {
             stateroot: self.stateroot.clone(),

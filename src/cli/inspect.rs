@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use bundle::exit::ExitStatus;
-use bundle::layout::Medium;
 use bundle::verify;
-use bundle_format::{Descriptor, Limits, media_type};
+use bundle_format::{Descriptor, media_type};
 use serde::Serialize;
 
 use super::Outcome;
@@ -46,8 +45,7 @@ struct Item {
 
 impl Args {
     pub(crate) fn run(&self, output: &Output) -> Outcome {
-        let medium = Medium::open(&self.path, &Limits::DEFAULT)?;
-        let claim = verify::claim(&medium)?;
+        let claim = verify::claim(&verify::medium(&self.path)?)?;
         let release = &claim.release;
         let report = InspectReport {
             verified: false,

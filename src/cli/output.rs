@@ -11,7 +11,7 @@ use std::io::{self, Write as _};
 
 use bundle::Error;
 use bundle::exit::ExitStatus;
-use bundle::text::printable;
+use bundle::text::{printable, printable_json};
 use serde::Serialize;
 
 use super::Shared;
@@ -51,7 +51,9 @@ impl Output {
         let bytes = if self.shared.json {
             let document = Document { schema, data };
             let json = serde_json::to_string_pretty(&document);
-            json.unwrap_or_else(|e| format!("{{\"schema\":\"error\",\"message\":\"{e}\"}}")) + "\n"
+            let json =
+                json.unwrap_or_else(|e| format!("{{\"schema\":\"error\",\"message\":\"{e}\"}}"));
+            printable_json(&json) + "\n"
         } else {
             text.to_string()
         };
@@ -68,18 +70,18 @@ impl Output {
         }
     }
 
-    /// Says what is wrong and what to do, on standard error, also with `--quiet`.
-    pub(crate) fn complain(&self, text: &str, hint: Option<&str>) {
-        eprintln!("error: {text}");
-        if let Some(hint) = hint {
-            eprintln!("hint: {hint}");
-        }
-    }
-
     /// Tells people what happens, on standard error.
     pub(crate) fn say(&self, text: &str) {
         if !self.shared.quiet {
-            eprintln!("{text}");
+            eprintln!("{}", printable(text));
+        }
+    }
+
+    /// Says what is wrong and what to do about it, in the one form; `--quiet` does not silence it.
+    pub(crate) fn complain(&self, message: &str, hint: Option<String>) {
+        eprintln!("error: {}", printable(message));
+        if let Some(hint) = hint {
+            eprintln!("hint: {}", printable(&hint));
         }
     }
 
@@ -93,7 +95,7 @@ impl Output {
             cause = inner.source();
         }
         let (hint, status) = (error.hint(), error.status());
-        self.complain(&message, hint.as_deref());
+        self.complain(&message, hint.clone());
         if self.shared.json {
             let code = error.code();
             let failure = Failure {

@@ -3,10 +3,8 @@
 use std::path::PathBuf;
 
 use bundle::exit::ExitStatus;
-use bundle::layout::Medium;
 use bundle::verify::Problem;
-use bundle::{verify, worst};
-use bundle_format::Limits;
+use bundle::{Error, verify, worst};
 use serde::Serialize;
 
 use super::output::{Output, bytes, table};
@@ -52,8 +50,15 @@ struct ProblemReport {
 impl Args {
     pub(crate) fn run(&self, output: &Output) -> Outcome {
         let root = files::trust_root(&self.trust_root)?;
-        let medium = Medium::open(&self.path, &Limits::DEFAULT)?;
-        let found = verify::check(medium, &root, &output.progress()?)?;
+        let found = match verify::medium(&self.path) {
+            Ok(medium) => verify::check(medium, &root, &output.progress()?)?,
+            Err(Error::Rejected { problems, .. }) => verify::Report {
+                release: None,
+                signers: Default::default(),
+                problems,
+            },
+            Err(error) => return Err(error),
+        };
         let release = found.release.as_ref();
         let report = VerifyReport {
             verified: found.problems.is_empty(),
@@ -75,8 +80,8 @@ impl Args {
         let count = found.problems.len();
         let hint = found.problems.first().map(Problem::hint);
         output.complain(
-            &format!("{}: {count} problem(s)", path.display()),
-            hint.as_deref(),
+            &format!("{}: {count} problem(s), see above", path.display()),
+            hint,
         );
         Ok(worst(&found.problems))
     }

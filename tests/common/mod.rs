@@ -13,4 +13,10 @@
 #[cfg(feature = "export")]
 pub mod client;
 pub mod fake;
+#[cfg(feature = "export")]
+pub mod kit;
 pub mod registry;
+#[cfg(feature = "export")]
+pub mod reseal;
+pub mod run;
+pub mod tarball;

@@ -23,6 +23,8 @@ use crate::verify::{Problem, ProblemKind, VerifiedBundle};
 
 /// Commit metadata that says which release a deployment is, beside ostree-ext's own keys.
 pub mod metadata {
+    /// Registry reference the release came from.
+    pub const SOURCE: &str = "bundle.release.source";
     /// Product of the release.
     pub const PRODUCT: &str = "bundle.release.product";
     /// Sequence of the release, in decimal digits.
@@ -60,8 +62,11 @@ pub fn apply(
     options: &DeployOptions,
     progress: &dyn Progress,
 ) -> Result<Applied, Error> {
-    let image = image_for_host(bundle)?;
+    let mut image = image_for_host(bundle)?;
     let lock = ostree::lock(sysroot)?;
+    if let Some(followed) = ostree::followed(&lock, options)? {
+        image.imgref = followed;
+    }
     let current = current(
         &ostree::status(lock.sysroot()),
         options.stateroot.as_deref(),
@@ -182,6 +187,8 @@ impl ostree::Progress for Steps<'_> {
     }
 }
 
+/// What the annotations of zstd:chunked layers begin with.
+const ZSTD_CHUNKED: &str = "io.github.containers.zstd-chunked.";
 const CREATED: &str = "org.opencontainers.image.created";
 
 /// Describes the image of `bundle` that this host runs, for the engine.
@@ -221,6 +228,7 @@ pub fn image_for_host(bundle: &VerifiedBundle) -> Result<Image, Error> {
 fn release_metadata(bundle: &VerifiedBundle) -> BTreeMap<String, String> {
     let signers: Vec<_> = bundle.signers().iter().map(Digest::to_hex).collect();
     BTreeMap::from([
+        (metadata::SOURCE.into(), bundle.release().source.clone()),
         (metadata::PRODUCT.into(), bundle.release().product.clone()),
         (
             metadata::SEQUENCE.into(),
@@ -283,6 +291,10 @@ fn layers(manifest: &Manifest, config: &ImageConfiguration) -> Result<Vec<ImageL
             diff_id,
             media_type: descriptor.media_type.clone(),
             size: descriptor.size,
+            zstd_chunked: descriptor
+                .annotations
+                .keys()
+                .any(|key| key.starts_with(ZSTD_CHUNKED)),
         })
     };
     manifest.layers.iter().zip(diff_ids).map(layer).collect()

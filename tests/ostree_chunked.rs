@@ -432,6 +432,7 @@ fn fixture(source: &mut Source) -> engine::Image {
             diff_id: digest(diff_id),
             media_type: layer["mediaType"].as_str().unwrap().to_owned(),
             size: layer["size"].as_u64().unwrap(),
+            zstd_chunked: false,
         }
     });
     engine::Image {

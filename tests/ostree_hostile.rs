@@ -377,7 +377,25 @@ fn privileged_streams_that_lie_are_refused_and_leave_nothing() {
         ("tar called gzip", GZIP, tar.clone(), false),
         ("gzip called tar", TAR, image::gzip(&tar), false),
         ("zstd", ZSTD, image::zstd(&tar), true),
-        ("zstd of several frames", ZSTD, frames, false),
+        ("zstd of several frames", ZSTD, frames.clone(), false),
+        (
+            "chunked: several frames and a table",
+            ZSTD,
+            with(skippable, &frames),
+            true,
+        ),
+        (
+            "chunked: a frame and garbage",
+            ZSTD,
+            with(b"garbage", &frames),
+            false,
+        ),
+        (
+            "chunked: a frame too few",
+            ZSTD,
+            image::zstd(&tar[..half]),
+            false,
+        ),
         (
             "zstd and a skippable frame",
             ZSTD,
@@ -409,6 +427,7 @@ fn privileged_streams_that_lie_are_refused_and_leave_nothing() {
         let mut source = Source::default();
         let mut layer = image::layer(&mut source, TAR, &tar);
         layer.media_type = media_type.to_owned();
+        layer.zstd_chunked = name.starts_with("chunked");
         layer.size = blob.len() as u64;
         layer.digest = source.add(blob);
         let result = test.import(&image::image(vec![layer], "1", &[]), &source);

@@ -33,7 +33,8 @@ pub(crate) struct DeploymentReport {
     version: Option<String>,
     product: Option<String>,
     sequence: Option<u64>,
-    image: Option<String>,
+    source: Option<String>,
+    follows: Option<String>,
     manifest_digest: Option<String>,
     statement: Option<String>,
     signers: Vec<String>,
@@ -51,7 +52,8 @@ impl DeploymentReport {
             version: deployment.version.clone(),
             product: own(metadata::PRODUCT),
             sequence: own(metadata::SEQUENCE).and_then(|text| text.parse().ok()),
-            image: deployment.imgref.clone(),
+            source: own(metadata::SOURCE),
+            follows: deployment.imgref.clone(),
             manifest_digest: deployment.manifest_digest.clone(),
             statement: own(metadata::STATEMENT),
             signers: own(metadata::SIGNERS)
@@ -77,12 +79,15 @@ impl DeploymentReport {
         };
         let mut rows = vec![
             ("Release", release),
-            ("Image", self.image.clone().unwrap_or_else(unknown)),
+            ("Source", self.source.clone().unwrap_or_else(unknown)),
             (
                 "Digest",
                 self.manifest_digest.clone().unwrap_or_else(unknown),
             ),
         ];
+        if let Some(follows) = &self.follows {
+            rows.push(("Follows", follows.clone()));
+        }
         rows.extend(self.signers.iter().map(|id| ("Signed by", id.clone())));
         let pinned = if self.pinned { ", pinned" } else { "" };
         let place = format!("{} {}.{}{pinned}", self.stateroot, self.commit, self.serial);

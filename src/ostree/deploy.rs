@@ -95,6 +95,22 @@ pub fn deploy(
     )))
 }
 
+/// Returns the registry reference that the host follows, `host/repo:tag`, if it follows one.
+///
+/// An image is imported under this name, so that bootc finds the deployment's image by its origin.
+///
+/// # Errors
+/// [`OstreeError::Name`] for a stateroot that is no name.
+pub fn followed(
+    lock: &SysrootLock,
+    options: &DeployOptions,
+) -> Result<Option<String>, OstreeError> {
+    let stateroot = stateroot(lock.sysroot(), options)?;
+    let merge = lock.sysroot().merge_deployment(Some(&stateroot));
+    let reference = merge.and_then(|merge| origin::reference(&merge.origin()?));
+    Ok(reference.and_then(|text| origin::registry_reference(&text).map(str::to_owned)))
+}
+
 fn stateroot(sysroot: &Sysroot, options: &DeployOptions) -> Result<String, OstreeError> {
     if let Some(name) = &options.stateroot {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte);

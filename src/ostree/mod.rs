@@ -32,7 +32,7 @@ mod tree;
 mod tree_repo;
 mod writer;
 
-pub use deploy::{DeployOptions, Deployed, deploy};
+pub use deploy::{DeployOptions, Deployed, deploy, followed};
 pub use error::{ImageProblem, OstreeError, RejectReason};
 pub use image::{Image, ImageLayer, LayerSource};
 pub use import::{Imported, import, import_within};

@@ -229,7 +229,7 @@ mod encode {
     use crate::{bsdiff, elf, streams::Writer};
 
     /// How one file is made from another.
-    #[derive(Debug)]
+    #[derive(Clone, Debug)]
     pub struct Plan {
         /// Steps.
         pub steps: Vec<Step>,

@@ -28,7 +28,10 @@ pub struct Options {
 impl Default for Options {
     /// 1 GiB, 8 bytes.
     fn default() -> Self {
-        Self { memory: 1 << 30, advantage: 8 }
+        Self {
+            memory: 1 << 30,
+            advantage: 8,
+        }
     }
 }
 
@@ -81,12 +84,24 @@ struct Scan<'a> {
 impl<'a> Scan<'a> {
     fn new(old: &'a [u8], new: &'a [u8], advantage: usize) -> Self {
         let copies = Vec::new();
-        Self { old, new, advantage, at: 0, last_new: 0, last_old: 0, offset: 0, copies }
+        Self {
+            old,
+            new,
+            advantage,
+            at: 0,
+            last_new: 0,
+            last_old: 0,
+            offset: 0,
+            copies,
+        }
     }
 
     /// The old bytes that the current alignment puts at position `at` of the new file.
     fn aligned(&self, at: usize) -> &'a [u8] {
-        usize::try_from(at as i64 + self.offset).ok().and_then(|i| self.old.get(i..)).unwrap_or(&[])
+        usize::try_from(at as i64 + self.offset)
+            .ok()
+            .and_then(|i| self.old.get(i..))
+            .unwrap_or(&[])
     }
 
     /// Goes on until `end` of the new file, with an index of the old one from `start`.
@@ -106,7 +121,12 @@ impl<'a> Scan<'a> {
                 found += start;
                 if scored < self.at + len {
                     let piece = &self.new[scored..self.at + len];
-                    score += self.aligned(scored).iter().zip(piece).filter(|(a, b)| a == b).count();
+                    score += self
+                        .aligned(scored)
+                        .iter()
+                        .zip(piece)
+                        .filter(|(a, b)| a == b)
+                        .count();
                     scored = self.at + len;
                 }
                 if (len == score && len != 0) || len > score + self.advantage {
@@ -132,7 +152,11 @@ impl<'a> Scan<'a> {
         let mut backward = 0;
         let (mut score, mut best) = (0i64, 0i64);
         for i in 1..=(self.at - self.last_new).min(found) {
-            score += if self.old[found - i] == self.new[self.at - i] { 1 } else { -1 };
+            score += if self.old[found - i] == self.new[self.at - i] {
+                1
+            } else {
+                -1
+            };
             if score > best {
                 (best, backward) = (score, i);
             }
@@ -141,7 +165,10 @@ impl<'a> Scan<'a> {
         let gap = self.at - self.last_new;
         if forward + backward > gap {
             let overlap = forward + backward - gap;
-            let (new, left) = (self.last_new + forward - overlap, self.last_old + forward - overlap);
+            let (new, left) = (
+                self.last_new + forward - overlap,
+                self.last_old + forward - overlap,
+            );
             let right = found - backward;
             let (mut score, mut best, mut split) = (0i64, 0i64, 0);
             for i in 0..overlap {
@@ -186,7 +213,11 @@ impl<'a> Scan<'a> {
             if step != Step::default() {
                 steps.push(step);
             }
-            step = Step { copy: len as u64, extra: 0, seek: 0 };
+            step = Step {
+                copy: len as u64,
+                extra: 0,
+                seek: 0,
+            };
             (old_end, new_end) = (old + len, new + len);
         }
         step.extra = (self.new.len() - new_end) as u64;
@@ -210,7 +241,9 @@ mod tests {
 
     #[test]
     fn follows_a_moved_block() {
-        let old: Vec<u8> = (0..4000u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        let old: Vec<u8> = (0..4000u32)
+            .flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes())
+            .collect();
         let new = [&old[8000..], b"something new", &old[..8000]].concat();
         let steps = diff(&old, &new, &Options::default()).unwrap();
         let lens: Vec<u64> = copies(&steps).map(|c| c.len).collect();
@@ -220,10 +253,15 @@ mod tests {
 
     #[test]
     fn windows_of_the_old_file_suffice() {
-        let old: Vec<u8> = (0..200_000u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        let old: Vec<u8> = (0..200_000u32)
+            .flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes())
+            .collect();
         let mut new = old.clone();
         new.splice(300_000..300_000, *b"inserted");
-        let options = Options { memory: 1, ..Options::default() };
+        let options = Options {
+            memory: 1,
+            ..Options::default()
+        };
         let steps = diff(&old, &new, &options).unwrap();
         check(&steps, old.len() as u64, new.len() as u64).unwrap();
         assert!(steps.len() < 8, "{steps:?}");

@@ -1,6 +1,6 @@
 //! One file after the other into streams, and out again.
 //!
-//! Streams: steps, hints, gaps, values and new data, see the constants; a caller may have more of
+//! Streams: steps (three), hints, gaps, values and new data, see the constants; a caller may have more of
 //! its own behind them. All of a file's steps and hints stand in the window where it begins.
 //! A window ends where its streams are used up, all at the same point.
 //!
@@ -23,35 +23,45 @@ use crate::{
     varint,
 };
 
-/// Stream of steps.
-pub const STEPS: usize = 0;
+/// Stream of counts of steps and lengths of copies.
+pub const COPIES: usize = 0;
+/// Stream of lengths of new data.
+pub const EXTRAS: usize = 1;
+/// Stream of movements in the old file.
+pub const SEEKS: usize = 2;
 /// Stream of hints of predicted files.
-pub const HINTS: usize = 1;
+pub const HINTS: usize = 3;
 /// Stream of gaps between differences.
-pub const GAPS: usize = 2;
+pub const GAPS: usize = 4;
 /// Stream of differences that are not zero.
-pub const VALUES: usize = 3;
+pub const VALUES: usize = 5;
 /// Stream of new data.
-pub const EXTRA: usize = 4;
+pub const DATA: usize = 6;
 /// How many streams a file needs.
-pub const STREAMS: usize = 5;
+pub const STREAMS: usize = 7;
 
 /// A predicted file's hints begin with which table it takes.
-const NO_TABLE: u64 = 0;
-const SAME_TABLE: u64 = 1;
-const NEW_TABLE: u64 = 2;
+pub(crate) const NO_TABLE: u64 = 0;
+pub(crate) const SAME_TABLE: u64 = 1;
+pub(crate) const NEW_TABLE: u64 = 2;
 
 /// Bytes made at a time.
-const CHUNK: usize = 64 << 10;
+pub(crate) const CHUNK: usize = 64 << 10;
 
 /// Where the old bytes of a copy come from: as they are, or predicted.
-enum Origin {
+pub(crate) enum Origin {
     Plain,
     Predicted(Box<Predictor>),
 }
 
 impl Origin {
-    fn fill(&self, old: &dyn Source, copy: Copy, skip: u64, out: &mut [u8]) -> Result<(), DeltaError> {
+    pub(crate) fn fill(
+        &self,
+        old: &dyn Source,
+        copy: Copy,
+        skip: u64,
+        out: &mut [u8],
+    ) -> Result<(), DeltaError> {
         match self {
             Self::Plain => Ok(old.read_at(copy.old.saturating_add(skip), out)?),
             Self::Predicted(predictor) => predictor.fill(old, copy, skip, out),
@@ -60,10 +70,14 @@ impl Origin {
 }
 
 /// Runs over the steps with absolute offsets: (copy, extra) each.
-fn pieces(steps: &[Step]) -> impl Iterator<Item = (Copy, u64)> + '_ {
+pub(crate) fn pieces(steps: &[Step]) -> impl Iterator<Item = (Copy, u64)> + '_ {
     let (mut old, mut new) = (0u64, 0u64);
     steps.iter().map(move |step| {
-        let copy = Copy { old, new, len: step.copy };
+        let copy = Copy {
+            old,
+            new,
+            len: step.copy,
+        };
         new = new.wrapping_add(step.copy).wrapping_add(step.extra);
         old = old.wrapping_add(step.copy).wrapping_add_signed(step.seek);
         (copy, step.extra)
@@ -83,7 +97,13 @@ impl<R: Read> Decoder<R> {
     /// Takes a reader that has delivered nothing yet.
     pub fn new(reader: Reader<R>) -> Self {
         let (window, sparse) = (Window::default(), sparse::Decoder::default());
-        Self { reader, window, sparse, started: false, table: None }
+        Self {
+            reader,
+            window,
+            sparse,
+            started: false,
+            table: None,
+        }
     }
 
     /// The current window, for streams of the caller's own.
@@ -102,7 +122,9 @@ impl<R: Read> Decoder<R> {
             let left = gaps.len();
             self.window.keep(GAPS, left);
             if !self.window.is_consumed() {
-                return Err(DeltaError::Malformed { what: "streams end at different points" });
+                return Err(DeltaError::Malformed {
+                    what: "streams end at different points",
+                });
             }
         }
         let window = self.reader.next_window()?;
@@ -112,7 +134,13 @@ impl<R: Read> Decoder<R> {
     }
 
     fn more(&mut self) -> Result<(), DeltaError> {
-        if self.next_window()? { Ok(()) } else { Err(DeltaError::Truncated { part: "the streams" }) }
+        if self.next_window()? {
+            Ok(())
+        } else {
+            Err(DeltaError::Truncated {
+                part: "the streams",
+            })
+        }
     }
 
     /// Rebuilds the next file, of `new_len` bytes, from `old`; `predicted` as it was encoded.
@@ -126,20 +154,25 @@ impl<R: Read> Decoder<R> {
         predicted: bool,
         out: &mut dyn Write,
     ) -> Result<(), DeltaError> {
-        if self.window.rest(STEPS).is_empty() {
+        if self.window.rest(COPIES).is_empty() {
             self.more()?;
         }
-        let mut rest = self.window.rest(STEPS);
-        let steps = step::decode(&mut rest, old.len(), new_len)?;
-        let left = rest.len();
-        self.window.keep(STEPS, left);
+        let [mut a, mut b, mut c] = [COPIES, EXTRAS, SEEKS].map(|i| self.window.rest(i));
+        let steps = step::decode(&mut a, &mut b, &mut c, old.len(), new_len)?;
+        for (stream, left) in [(COPIES, a.len()), (EXTRAS, b.len()), (SEEKS, c.len())] {
+            self.window.keep(stream, left);
+        }
         let origin = if predicted {
             let mut rest = self.window.rest(HINTS);
             let table = match varint::get(&mut rest)? {
                 NO_TABLE => None,
                 SAME_TABLE => self.table.clone(),
                 NEW_TABLE => Some(Arc::new(Table::get(&mut rest)?)),
-                _ => return Err(DeltaError::Malformed { what: "unknown kind of table" }),
+                _ => {
+                    return Err(DeltaError::Malformed {
+                        what: "unknown kind of table",
+                    });
+                }
             };
             self.table.clone_from(&table);
             let predictor = Predictor::new(old, &mut rest, &steps, table)?;
@@ -151,7 +184,7 @@ impl<R: Read> Decoder<R> {
         };
         for (copy, extra) in pieces(&steps) {
             self.copy(old, &origin, copy, out)?;
-            self.take(EXTRA, extra, out)?;
+            self.take(DATA, extra, out)?;
         }
         Ok(())
     }
@@ -194,7 +227,12 @@ impl<R: Read> Decoder<R> {
     ///
     /// # Errors
     /// When the streams end first, or end at different points.
-    pub fn take(&mut self, stream: usize, mut len: u64, out: &mut dyn Write) -> Result<(), DeltaError> {
+    pub fn take(
+        &mut self,
+        stream: usize,
+        mut len: u64,
+        out: &mut dyn Write,
+    ) -> Result<(), DeltaError> {
         while len > 0 {
             let rest = self.window.rest(stream);
             if rest.is_empty() {
@@ -217,140 +255,87 @@ impl<R: Read> Decoder<R> {
     /// When anything is.
     pub fn finish(mut self) -> Result<(), DeltaError> {
         if self.next_window()? {
-            return Err(DeltaError::Malformed { what: "more windows than files" });
+            return Err(DeltaError::Malformed {
+                what: "more windows than files",
+            });
         }
         Ok(())
     }
 }
 
-#[cfg(feature = "encode")]
-mod encode {
+#[cfg(all(test, feature = "encode"))]
+mod tests {
     use super::*;
-    use crate::{bsdiff, elf, streams::Writer};
+    use crate::{
+        bsdiff::Options,
+        encode::{Encoder, Plan},
+        streams::{Limits, Writer},
+    };
+    use proptest::prelude::*;
 
-    /// How one file is made from another.
-    #[derive(Clone, Debug)]
-    pub struct Plan {
-        /// Steps.
-        pub steps: Vec<Step>,
-        /// Hints; none where nothing is predicted.
-        pub hints: Option<Vec<u8>>,
-        /// What modules share, for predicted ones.
-        pub table: Option<Arc<Table>>,
+    #[allow(clippy::unwrap_used, reason = "a test")]
+    fn encoded(files: &[(Vec<u8>, Vec<u8>)], window: u64) -> Vec<u8> {
+        let mut writer = Writer::new(Vec::new(), &[1 << 20; STREAMS], 3).unwrap();
+        let mut encoder = Encoder::new(window);
+        for (old, new) in files {
+            let plan = Plan::plain(old, new, &Options::default()).unwrap();
+            encoder.file(&plan, old, new, &mut writer).unwrap();
+        }
+        encoder.end_window(&mut writer).unwrap();
+        writer.finish().unwrap()
     }
 
-    impl Plan {
-        /// Plans without prediction.
-        ///
-        /// # Errors
-        /// When memory runs out.
-        pub fn plain(old: &[u8], new: &[u8], options: &bsdiff::Options) -> Result<Self, DeltaError> {
-            Ok(Self { steps: bsdiff::diff(old, new, options)?, hints: None, table: None })
+    fn decoded(delta: &[u8], files: &[(Vec<u8>, Vec<u8>)]) -> Result<Vec<Vec<u8>>, DeltaError> {
+        let mut decoder = Decoder::new(Reader::new(delta, &Limits::default())?);
+        let mut all = Vec::new();
+        for (old, new) in files {
+            let mut out = Vec::new();
+            decoder.file(old, new.len() as u64, false, &mut out)?;
+            all.push(out);
         }
+        decoder.finish()?;
+        Ok(all)
+    }
 
-        /// Plans with prediction, if both are ELF files of a kind known.
-        ///
-        /// # Errors
-        /// When memory runs out.
-        pub fn predicted(
-            old: &[u8],
-            new: &[u8],
-            table: Option<Arc<Table>>,
-            options: &bsdiff::Options,
-        ) -> Result<Option<Self>, DeltaError> {
-            let planned = elf::plan(old, new, table.as_deref(), options)?;
-            let plan = |(steps, hints)| Self { steps, hints: Some(hints), table };
-            Ok(planned.map(plan))
+    fn files() -> impl Strategy<Value = Vec<(Vec<u8>, Vec<u8>)>> {
+        let bytes = || prop::collection::vec(0u8..3, 0..300);
+        prop::collection::vec((bytes(), bytes()), 1..5)
+    }
+
+    #[test]
+    fn spans_windows() {
+        let old: Vec<u8> = (0..1_000_000u32)
+            .map(|i| (i.wrapping_mul(i) >> 7) as u8)
+            .collect();
+        let new: Vec<u8> = old
+            .iter()
+            .enumerate()
+            .map(|(i, b)| b ^ u8::from(i % 7 == 0))
+            .collect();
+        let files = [(old.clone(), new), (Vec::new(), old), (vec![1], Vec::new())];
+        let delta = encoded(&files, 100_000);
+        let got = decoded(&delta, &files).unwrap();
+        assert!(got.iter().zip(&files).all(|(got, (_, new))| got == new));
+        for len in (0..delta.len()).step_by(997) {
+            assert!(decoded(&delta[..len], &files).is_err(), "cut at {len}");
         }
     }
 
-    /// Writes files into streams.
-    #[derive(Debug)]
-    pub struct Encoder {
-        sparse: sparse::Encoder,
-        window: u64,
-        table: Option<Arc<Table>>,
-    }
-
-    impl Encoder {
-        /// Ends windows at about `window` bytes of all streams together.
-        #[must_use]
-        pub fn new(window: u64) -> Self {
-            Self { sparse: sparse::Encoder::default(), window, table: None }
+    proptest! {
+        #[test]
+        fn round_trips(files in files(), window in 1u64..300) {
+            let got = decoded(&encoded(&files, window), &files).unwrap();
+            for (got, (_, new)) in got.iter().zip(&files) {
+                prop_assert_eq!(got, new);
+            }
         }
 
-        /// Writes one file.
-        ///
-        /// # Errors
-        /// When `plan` is not for these files, or writing fails.
-        pub fn file<W: Write>(
-            &mut self,
-            plan: &Plan,
-            old: &[u8],
-            new: &[u8],
-            writer: &mut Writer<W>,
-        ) -> Result<(), DeltaError> {
-            step::check(&plan.steps, old.len() as u64, new.len() as u64)?;
-            if writer.pending() >= self.window {
-                self.end_window(writer)?;
-            }
-            let streams = writer.streams();
-            step::encode(&plan.steps, &mut streams[STEPS]);
-            let origin = match &plan.hints {
-                None => Origin::Plain,
-                Some(hints) => {
-                    let out = &mut streams[HINTS];
-                    match &plan.table {
-                        None => varint::put(out, NO_TABLE),
-                        same if *same == self.table => varint::put(out, SAME_TABLE),
-                        Some(table) => {
-                            varint::put(out, NEW_TABLE);
-                            table.put(out);
-                        }
-                    }
-                    self.table.clone_from(&plan.table);
-                    out.extend_from_slice(hints);
-                    let mut hints = hints.as_slice();
-                    let table = plan.table.clone();
-                    let predictor = Predictor::new(&old, &mut hints, &plan.steps, table)?;
-                    Origin::Predicted(Box::new(predictor))
-                }
-            };
-            let mut buf = vec![0; CHUNK];
-            for (copy, extra) in pieces(&plan.steps) {
-                let (start, end) = (copy.new as usize, (copy.new + copy.len) as usize);
-                for (i, piece) in new[start..end].chunks(CHUNK).enumerate() {
-                    self.make_room(writer)?;
-                    let out = &mut buf[..piece.len()];
-                    origin.fill(&old, copy, (i * CHUNK) as u64, out)?;
-                    if let [_, _, gaps, values, ..] = writer.streams() {
-                        self.sparse.push(piece, out, gaps, values);
-                    }
-                }
-                for piece in new[end..end + extra as usize].chunks(CHUNK) {
-                    self.make_room(writer)?;
-                    writer.streams()[EXTRA].extend_from_slice(piece);
-                }
-            }
-            Ok(())
-        }
-
-        fn make_room<W: Write>(&mut self, writer: &mut Writer<W>) -> Result<(), DeltaError> {
-            if writer.pending() >= self.window { self.end_window(writer) } else { Ok(()) }
-        }
-
-        /// Ends the window, unless it is empty.
-        ///
-        /// # Errors
-        /// When writing fails.
-        pub fn end_window<W: Write>(&mut self, writer: &mut Writer<W>) -> Result<(), DeltaError> {
-            if self.sparse.is_idle() && writer.pending() == 0 {
-                return Ok(());
-            }
-            self.sparse.flush(&mut writer.streams()[GAPS]);
-            writer.end_window()
+        #[test]
+        fn damage_is_an_error_or_other_bytes(files in files(), at: prop::sample::Index, to: u8) {
+            let mut delta = encoded(&files, 100);
+            let at = at.index(delta.len());
+            delta[at] = to;
+            let _ = decoded(&delta, &files);
         }
     }
 }
-#[cfg(feature = "encode")]
-pub use encode::{Encoder, Plan};

@@ -26,7 +26,9 @@ impl<'t> Index<'t> {
         if text.len() > MAX_TEXT {
             return Err(failed);
         }
-        let array = SuffixArrayConstruction::for_text(text).in_owned_buffer32().single_threaded();
+        let array = SuffixArrayConstruction::for_text(text)
+            .in_owned_buffer32()
+            .single_threaded();
         let suffixes = array.run().map_err(|_| failed)?.into_vec();
         // buckets[p]..buckets[p + 1] are the suffixes that begin with the pair p. The last byte
         // alone sorts before all pairs that it begins: counted with the pair that ends in zero.
@@ -41,7 +43,11 @@ impl<'t> Index<'t> {
         for bucket in &mut buckets {
             sum += std::mem::replace(bucket, sum);
         }
-        Ok(Self { text, suffixes, buckets })
+        Ok(Self {
+            text,
+            suffixes,
+            buckets,
+        })
     }
 
     /// The longest match of a prefix of `wanted`: position in the text, and length.
@@ -49,7 +55,9 @@ impl<'t> Index<'t> {
     /// Matches of fewer than two bytes are not found.
     #[must_use]
     pub fn longest(&self, wanted: &[u8]) -> (usize, usize) {
-        let &[first, second, ..] = wanted else { return (0, 0) };
+        let &[first, second, ..] = wanted else {
+            return (0, 0);
+        };
         let pair = usize::from(first) << 8 | usize::from(second);
         let (mut low, mut high) = (self.buckets[pair] as usize, self.buckets[pair + 1] as usize);
         // Both ends of the range share this many bytes with what is wanted: not compared again.
@@ -90,7 +98,11 @@ pub fn common_prefix(a: &[u8], b: &[u8]) -> usize {
         }
         len += 8;
     }
-    len + a[len..].iter().zip(&b[len..]).take_while(|(x, y)| x == y).count()
+    len + a[len..]
+        .iter()
+        .zip(&b[len..])
+        .take_while(|(x, y)| x == y)
+        .count()
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub enum Op {
         /// Bytes.
         len: u64,
     },
-    /// `len` bytes of stream [`codec::EXTRA`].
+    /// `len` bytes of stream [`codec::DATA`].
     New {
         /// Bytes.
         len: u64,

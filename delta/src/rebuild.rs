@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use crate::codec::{self, Decoder};
 use crate::header::Header;
 use crate::program::{CONTROL, Coder, FRAME, Op};
-use crate::source::Source;
+use crate::Source;
 use crate::streams::{self, Reader};
 use crate::DeltaError;
 
@@ -168,7 +168,7 @@ impl<R: Read> Machine<'_, R> {
     fn emit(&mut self, op: Op, out: &mut Bounded<'_>) -> Result<(), DeltaError> {
         match op {
             Op::Frame { len } => self.decoder.take(FRAME, out.room(len)?, out),
-            Op::New { len } => self.decoder.take(codec::EXTRA, out.room(len)?, out),
+            Op::New { len } => self.decoder.take(codec::DATA, out.room(len)?, out),
             Op::Whole { input } => {
                 let input = self.input(input)?;
                 copy(&*input, 0, out.room(input.len())?, out)

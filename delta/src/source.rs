@@ -61,6 +61,8 @@ impl Source for Vec<u8> {
 pub(crate) fn read_up_to(source: &dyn Source, offset: u64, len: u64) -> io::Result<Vec<u8>> {
     let len = source.len().saturating_sub(offset).min(len);
     let mut buf = vec![0; usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?];
-    source.read_at(offset, &mut buf)?;
+    if !buf.is_empty() {
+        source.read_at(offset, &mut buf)?;
+    }
     Ok(buf)
 }

@@ -79,10 +79,14 @@ impl Decoder {
                 if gaps.is_empty() {
                     break;
                 }
-                return Err(DeltaError::Truncated { part: "the difference values" });
+                return Err(DeltaError::Truncated {
+                    part: "the difference values",
+                });
             };
             if *value == 0 {
-                return Err(DeltaError::Malformed { what: "difference value is zero" });
+                return Err(DeltaError::Malformed {
+                    what: "difference value is zero",
+                });
             }
             *byte = byte.wrapping_add(*value);
             *values = left;
@@ -101,7 +105,13 @@ impl Decoder {
             Some(gap) => gap,
             None => varint::get(gaps)?,
         };
-        if gap == 0 { Ok(()) } else { Err(DeltaError::Malformed { what: "differences left over" }) }
+        if gap == 0 {
+            Ok(())
+        } else {
+            Err(DeltaError::Malformed {
+                what: "differences left over",
+            })
+        }
     }
 }
 
@@ -123,7 +133,10 @@ mod tests {
             assert!(got.is_err(), "{name}");
         }
         let (mut decoder, mut gaps) = (Decoder::default(), &[9][..]);
-        assert_eq!(decoder.apply(&mut [0; 8], &mut gaps, &mut &[][..]).unwrap(), 8);
+        assert_eq!(
+            decoder.apply(&mut [0; 8], &mut gaps, &mut &[][..]).unwrap(),
+            8
+        );
         assert!(decoder.finish(&mut gaps).is_err());
     }
 

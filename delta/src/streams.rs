@@ -29,7 +29,10 @@ pub struct Limits {
 impl Default for Limits {
     /// 16 streams, 256 MiB.
     fn default() -> Self {
-        Self { streams: 16, window: 256 << 20 }
+        Self {
+            streams: 16,
+            window: 256 << 20,
+        }
     }
 }
 
@@ -53,7 +56,12 @@ impl<W: Write> Writer<W> {
             varint::put(&mut header, cap);
         }
         out.write_all(&header)?;
-        Ok(Self { out, level, caps: caps.to_vec(), streams: vec![Vec::new(); caps.len()] })
+        Ok(Self {
+            out,
+            level,
+            caps: caps.to_vec(),
+            streams: vec![Vec::new(); caps.len()],
+        })
     }
 
     /// The bytes of all streams in this window so far, to append to.
@@ -81,7 +89,11 @@ impl<W: Write> Writer<W> {
             let found = stream.len() as u64;
             if found > cap {
                 let what = "window of a stream";
-                return Err(DeltaError::TooLarge { what, found, limit: cap });
+                return Err(DeltaError::TooLarge {
+                    what,
+                    found,
+                    limit: cap,
+                });
             }
             let frame = compress(stream, self.level)?;
             varint::put(&mut head, found);
@@ -135,7 +147,10 @@ impl Window {
     /// What is left of stream `index`; nothing where there is no such stream.
     #[must_use]
     pub fn rest(&self, index: usize) -> &[u8] {
-        self.streams.get(index).and_then(|(bytes, at)| bytes.get(*at..)).unwrap_or_default()
+        self.streams
+            .get(index)
+            .and_then(|(bytes, at)| bytes.get(*at..))
+            .unwrap_or_default()
     }
 
     /// Marks all but the last `left` bytes of stream `index` consumed.
@@ -175,13 +190,19 @@ impl<R: Read> Reader<R> {
             left -= cap;
             caps.push(cap);
         }
-        Ok(Self { input, caps, finished: false })
+        Ok(Self {
+            input,
+            caps,
+            finished: false,
+        })
     }
 
     /// Most bytes that a window takes in memory, frames aside.
     #[must_use]
     pub fn window_bytes(&self) -> u64 {
-        self.caps.iter().fold(0, |sum, cap| sum.saturating_add(*cap))
+        self.caps
+            .iter()
+            .fold(0, |sum, cap| sum.saturating_add(*cap))
     }
 
     /// The next window, or none after the last.
@@ -198,11 +219,17 @@ impl<R: Read> Reader<R> {
                 let mut one = [0];
                 return match read_some(&mut self.input, &mut one)? {
                     0 => Ok(None),
-                    _ => Err(DeltaError::Malformed { what: "data after the end" }),
+                    _ => Err(DeltaError::Malformed {
+                        what: "data after the end",
+                    }),
                 };
             }
             1 => {}
-            _ => return Err(DeltaError::Malformed { what: "neither window nor end" }),
+            _ => {
+                return Err(DeltaError::Malformed {
+                    what: "neither window nor end",
+                });
+            }
         }
         let mut sizes = Vec::with_capacity(self.caps.len());
         for &cap in &self.caps {
@@ -212,7 +239,9 @@ impl<R: Read> Reader<R> {
             sizes.push((size, packed));
         }
         if sizes.iter().all(|(size, _)| *size == 0) {
-            return Err(DeltaError::Malformed { what: "empty window" });
+            return Err(DeltaError::Malformed {
+                what: "empty window",
+            });
         }
         let mut streams = Vec::with_capacity(sizes.len());
         for (size, packed) in sizes {
@@ -221,7 +250,11 @@ impl<R: Read> Reader<R> {
             if self.input.by_ref().take(packed).read_to_end(&mut frame)? as u64 != packed {
                 return Err(DeltaError::Truncated { part: "a frame" });
             }
-            let bytes = if packed == size { frame } else { decompress(&frame, size)? };
+            let bytes = if packed == size {
+                frame
+            } else {
+                decompress(&frame, size)?
+            };
             streams.push((bytes, 0));
         }
         Ok(Some(Window { streams }))
@@ -239,11 +272,19 @@ pub(crate) fn decompress(frame: &[u8], size: u64) -> Result<Vec<u8>, DeltaError>
     }
     let size = usize::try_from(size).map_err(|_| malformed("window exceeds memory"))?;
     let bytes = bulk::decompress(frame, size).map_err(DeltaError::Frame)?;
-    if bytes.len() == size { Ok(bytes) } else { Err(malformed("frame is of another size")) }
+    if bytes.len() == size {
+        Ok(bytes)
+    } else {
+        Err(malformed("frame is of another size"))
+    }
 }
 
 fn at_most(what: &'static str, found: u64, limit: u64) -> Result<(), DeltaError> {
-    if found <= limit { Ok(()) } else { Err(DeltaError::TooLarge { what, found, limit }) }
+    if found <= limit {
+        Ok(())
+    } else {
+        Err(DeltaError::TooLarge { what, found, limit })
+    }
 }
 
 fn read_some(input: &mut impl Read, buf: &mut [u8]) -> io::Result<usize> {
@@ -258,7 +299,9 @@ fn read_some(input: &mut impl Read, buf: &mut [u8]) -> io::Result<usize> {
 fn byte(input: &mut impl Read) -> Result<u8, DeltaError> {
     let mut one = [0];
     match read_some(input, &mut one)? {
-        0 => Err(DeltaError::Truncated { part: "the streams" }),
+        0 => Err(DeltaError::Truncated {
+            part: "the streams",
+        }),
         _ => Ok(one[0]),
     }
 }
@@ -270,6 +313,88 @@ fn number(input: &mut impl Read) -> Result<u64, DeltaError> {
         bytes.push(next);
         if next & 0x80 == 0 || bytes.len() == varint::MAX_LEN {
             return varint::get(&mut &bytes[..]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[allow(clippy::unwrap_used, reason = "a test")]
+    fn written(windows: &[Vec<Vec<u8>>]) -> Vec<u8> {
+        let mut writer = Writer::new(Vec::new(), &[1000, 1000, 1000], 3).unwrap();
+        for window in windows {
+            for (stream, bytes) in writer.streams().iter_mut().zip(window) {
+                stream.extend_from_slice(bytes);
+            }
+            writer.end_window().unwrap();
+        }
+        writer.finish().unwrap()
+    }
+
+    fn read(bytes: &[u8], limits: &Limits) -> Result<Vec<Vec<Vec<u8>>>, DeltaError> {
+        let mut reader = Reader::new(bytes, limits)?;
+        let mut windows = Vec::new();
+        while let Some(window) = reader.next_window()? {
+            windows.push((0..3).map(|i| window.rest(i).to_vec()).collect());
+        }
+        Ok(windows)
+    }
+
+    #[test]
+    fn refuses_lies() {
+        let packed = bulk::compress(&[7; 200], 3).unwrap();
+        let one = |frame: &[u8], size: u64| {
+            let mut bytes = vec![1, 0xe8, 7, 1];
+            varint::put(&mut bytes, size);
+            varint::put(&mut bytes, frame.len() as u64);
+            [&bytes, frame, &[0]].concat()
+        };
+        let skippable = [&packed[..], &[0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0]].concat();
+        for (bytes, ok, name) in [
+            (one(&packed, 200), true, "sound"),
+            (one(&packed, 201), false, "larger than the frame gives"),
+            (one(&packed, 199), false, "smaller than the frame gives"),
+            (one(&packed, 2000), false, "over the cap"),
+            (one(&skippable, 200), false, "skippable frame behind"),
+            (
+                one(&skippable[packed.len()..], 200),
+                false,
+                "skippable frame alone",
+            ),
+            (one(&packed.repeat(2), 400), false, "two frames"),
+            (
+                [&one(&packed, 200)[..], &[0]].concat(),
+                false,
+                "data after the end",
+            ),
+            (vec![1, 0xe8, 7, 1, 0, 0, 0], false, "empty window"),
+            (vec![1, 0xe8, 7, 2], false, "neither window nor end"),
+            (vec![1, 0xe8, 7], false, "no end"),
+            (vec![17, 0], false, "too many streams"),
+            (
+                vec![1, 0xff, 0xff, 0xff, 0xff, 0xf, 0],
+                false,
+                "too large a window",
+            ),
+        ] {
+            assert_eq!(read(&bytes, &Limits::default()).is_ok(), ok, "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn round_trips(windows in prop::collection::vec(
+            prop::collection::vec(prop::collection::vec(0u8..9, 1..300), 3..=3), 0..4,
+        )) {
+            prop_assert_eq!(read(&written(&windows), &Limits::default()).unwrap(), windows);
+        }
+
+        #[test]
+        fn never_panics(bytes: Vec<u8>) {
+            let _ = read(&bytes, &Limits { streams: 4, window: 1 << 16 });
         }
     }
 }

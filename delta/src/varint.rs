@@ -31,12 +31,16 @@ pub fn get(input: &mut &[u8]) -> Result<u64, DeltaError> {
     for (i, &byte) in input.iter().enumerate().take(MAX_LEN) {
         let bits = u64::from(byte & 0x7f);
         if i == MAX_LEN - 1 && byte > 1 {
-            return Err(DeltaError::Malformed { what: "number exceeds 64 bits" });
+            return Err(DeltaError::Malformed {
+                what: "number exceeds 64 bits",
+            });
         }
         value |= bits << (7 * i);
         if byte & 0x80 == 0 {
             if byte == 0 && i > 0 {
-                return Err(DeltaError::Malformed { what: "number is not in its shortest form" });
+                return Err(DeltaError::Malformed {
+                    what: "number is not in its shortest form",
+                });
             }
             *input = input.get(i + 1..).unwrap_or_default();
             return Ok(value);
@@ -89,7 +93,10 @@ mod tests {
             (&[0x80], "unfinished"),
             (&[0x80, 0], "superfluous byte"),
             (&[0xff; 11], "endless"),
-            (&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2], "65 bits"),
+            (
+                &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2],
+                "65 bits",
+            ),
         ] {
             assert!(get(&mut &*bytes).is_err(), "{name}");
         }

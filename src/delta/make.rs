@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use bundle_delta::codec::{EXTRA, Encoder, Plan};
+use bundle_delta::codec::DATA;
 use bundle_delta::elf::{Learner, Table};
 use bundle_delta::header::{Header, SOURCE_HASH, SourceEntry};
 use bundle_delta::program::{CONTROL, Coder, FRAME, Op, STREAMS};
 use bundle_delta::streams::Writer;
-use bundle_delta::{DeltaError, bsdiff};
+use bundle_delta::{DeltaError, Encoder, Plan, bsdiff};
 
 use super::matcher::{BaseFile, Matcher};
 use super::spool::{Spool, SpooledFile};
@@ -235,7 +235,7 @@ impl Maker<'_> {
                 }
                 Way::New => {
                     program.op(Op::New { len: file.size })?;
-                    program.bytes(EXTRA, self.target, file.offset, file.size)?;
+                    program.bytes(DATA, self.target, file.offset, file.size)?;
                 }
             }
         }

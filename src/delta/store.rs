@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use bundle_delta::header::{Header, SOURCE_HASH};
 use bundle_delta::rebuild::{Scratch, Store};
-use bundle_delta::source::Source;
+use bundle_delta::Source;
 
 use super::spool::{Spool, SpooledFile};
 

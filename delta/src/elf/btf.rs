@@ -41,7 +41,10 @@ impl Btf {
         if end as usize > bytes.len() || strings < end {
             return None;
         }
-        let mut btf = Self { strings, ..Self::default() };
+        let mut btf = Self {
+            strings,
+            ..Self::default()
+        };
         while at < end {
             btf.records.push(at);
             at = btf.record(bytes, at)?;
@@ -74,21 +77,26 @@ impl Btf {
         }
         let body = at.checked_add(12)?;
         if kind == 3 {
-            self.words.extend([(body, Word::Type), (body.checked_add(4)?, Word::Type)]);
+            self.words
+                .extend([(body, Word::Type), (body.checked_add(4)?, Word::Type)]);
         }
-        let end = body.checked_add(fixed)?.checked_add(count.checked_mul(member)?)?;
+        let end = body
+            .checked_add(fixed)?
+            .checked_add(count.checked_mul(member)?)?;
         if end as usize > bytes.len() {
             return None;
         }
         if member > 0 {
             for start in (body..end).step_by(member as usize) {
-                self.words.extend(words.iter().map(|(at, word)| (start + at, *word)));
+                self.words
+                    .extend(words.iter().map(|(at, word)| (start + at, *word)));
             }
         }
         Some(end)
     }
 
     /// Index of the record at `at`.
+    #[cfg(feature = "encode")]
     pub(crate) fn record_at(&self, at: u32) -> Option<usize> {
         self.records.binary_search(&at).ok()
     }

@@ -39,9 +39,19 @@ struct Cursor {
 
 impl Cursor {
     fn next(&self, offset: u64, align: u64) -> u64 {
-        let pad = |end: u64| if align > 1 { end.wrapping_neg() % align } else { 0 };
+        let pad = |end: u64| {
+            if align > 1 {
+                end.wrapping_neg() % align
+            } else {
+                0
+            }
+        };
         let was = offset.wrapping_sub(self.old_end);
-        let pad = if was == pad(self.old_end) { pad(self.new_end) } else { was };
+        let pad = if was == pad(self.old_end) {
+            pad(self.new_end)
+        } else {
+            was
+        };
         self.new_end.wrapping_add(pad)
     }
 }
@@ -57,18 +67,33 @@ fn walk(
         visit(next, &mut target.index)?;
         next = target.index.wrapping_add(1);
     }
-    let mut cursor = Cursor { old_end: 0, new_end: 0 };
+    let mut cursor = Cursor {
+        old_end: 0,
+        new_end: 0,
+    };
     for i in order(old) {
-        let (Some(s), Some(target)) = (old.section(i), hints.targets.get_mut(i)) else { continue };
+        let (Some(s), Some(target)) = (old.section(i), hints.targets.get_mut(i)) else {
+            continue;
+        };
         visit(cursor.next(s.offset, s.align), &mut target.offset)?;
         visit(s.size, &mut target.size)?;
         let moved = target.offset.wrapping_sub(s.offset);
-        visit(if s.addr == 0 { 0 } else { s.addr.wrapping_add(moved) }, &mut target.addr)?;
+        visit(
+            if s.addr == 0 {
+                0
+            } else {
+                s.addr.wrapping_add(moved)
+            },
+            &mut target.addr,
+        )?;
         let held = if s.file_size() == 0 { 0 } else { target.size };
         cursor.old_end = s.offset.wrapping_add(s.file_size());
         cursor.new_end = target.offset.wrapping_add(held);
     }
-    visit(cursor.next(old.section_headers, 8), &mut hints.section_headers)
+    visit(
+        cursor.next(old.section_headers, 8),
+        &mut hints.section_headers,
+    )
 }
 
 impl Hints {
@@ -78,7 +103,10 @@ impl Hints {
     /// When `input` ends early or is no number.
     pub(crate) fn read(old: &Layout, input: &mut &[u8]) -> Result<Self, DeltaError> {
         let targets = vec![Target::default(); old.sections.len()];
-        let mut hints = Self { targets, section_headers: 0 };
+        let mut hints = Self {
+            targets,
+            section_headers: 0,
+        };
         walk(old, &mut hints, |predicted, slot| {
             *slot = predicted.wrapping_add_signed(varint::get_signed(input)?);
             Ok(())

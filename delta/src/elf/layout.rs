@@ -56,7 +56,11 @@ impl Section {
 
     /// Bytes in the file.
     pub(crate) fn file_size(&self) -> u64 {
-        if self.kind == SHT_NOBITS { 0 } else { self.size }
+        if self.kind == SHT_NOBITS {
+            0
+        } else {
+            self.size
+        }
     }
 }
 
@@ -72,6 +76,8 @@ pub(crate) enum RegionKind {
     Frames,
     FrameTable,
     Pointers,
+    /// Constants, tables of jumps among them.
+    Jumps,
     Btf,
     /// Rows of so many bytes that begin with a checksum of an interface.
     Sums(u64),
@@ -93,6 +99,8 @@ pub(crate) struct Layout {
     pub(crate) machine: Machine,
     /// Relocatable: addresses are offsets in sections.
     pub(crate) relocatable: bool,
+    /// Linked for fixed addresses, which then stand in code and data as they are.
+    pub(crate) fixed: bool,
     pub(crate) sections: Vec<Section>,
     pub(crate) section_headers: u64,
     /// In order of offset, without overlap.
@@ -108,15 +116,24 @@ pub(crate) struct Layout {
 }
 
 pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..)?.first_chunk().map(|b| u16::from_le_bytes(*b))
+    bytes
+        .get(at..)?
+        .first_chunk()
+        .map(|b| u16::from_le_bytes(*b))
 }
 
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk().map(|b| u32::from_le_bytes(*b))
+    bytes
+        .get(at..)?
+        .first_chunk()
+        .map(|b| u32::from_le_bytes(*b))
 }
 
 pub(crate) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    bytes.get(at..)?.first_chunk().map(|b| u64::from_le_bytes(*b))
+    bytes
+        .get(at..)?
+        .first_chunk()
+        .map(|b| u64::from_le_bytes(*b))
 }
 
 impl Layout {
@@ -126,19 +143,25 @@ impl Layout {
     /// Only when reading fails.
     pub(crate) fn read(file: &dyn Source) -> Result<Option<Self>, DeltaError> {
         let head = read_up_to(file, 0, 64)?;
-        let Some((machine, relocatable)) = identify(&head) else { return Ok(None) };
-        let Some(section_headers) = u64_at(&head, 0x28) else { return Ok(None) };
+        let Some((machine, relocatable)) = identify(&head) else {
+            return Ok(None);
+        };
+        let Some(section_headers) = u64_at(&head, 0x28) else {
+            return Ok(None);
+        };
         let count = usize::from(u16_at(&head, 0x3c).unwrap_or(0)).min(MAX_SECTIONS);
         let table = read_up_to(file, section_headers, count as u64 * 64)?;
-        let mut sections: Vec<Section> =
-            table.as_chunks::<64>().0.iter().map(|row| section(row)).collect();
+        let mut sections: Vec<Section> = table.as_chunks::<64>().0.iter().map(section).collect();
         if sections.len() != count || count < 2 {
             return Ok(None);
         }
         for section in &mut sections {
             let end = section.offset.checked_add(section.file_size());
             if section.kind == 0 || end.is_none_or(|end| end > file.len()) {
-                *section = Section { kind: 0, ..Section::default() };
+                *section = Section {
+                    kind: 0,
+                    ..Section::default()
+                };
             }
         }
         let names = usize::from(u16_at(&head, 0x3e).unwrap_or(0));
@@ -155,6 +178,7 @@ impl Layout {
         let mut layout = Self {
             machine,
             relocatable,
+            fixed: u16_at(&head, 0x10) == Some(2),
             section_headers,
             regions: Vec::new(),
             loaded: Vec::new(),
@@ -183,10 +207,22 @@ impl Layout {
     }
 
     fn find_regions(&mut self) {
-        let mut regions = vec![Region { start: 0, end: 64, kind: RegionKind::Header, section: 0 }];
-        let end = self.section_headers.saturating_add(self.sections.len() as u64 * 64);
+        let mut regions = vec![Region {
+            start: 0,
+            end: 64,
+            kind: RegionKind::Header,
+            section: 0,
+        }];
+        let end = self
+            .section_headers
+            .saturating_add(self.sections.len() as u64 * 64);
         let start = self.section_headers;
-        regions.push(Region { start, end, kind: RegionKind::SectionHeaders, section: 0 });
+        regions.push(Region {
+            start,
+            end,
+            kind: RegionKind::SectionHeaders,
+            section: 0,
+        });
         for (section, s) in self.sections.iter().enumerate() {
             let kind = match (s.kind, s.name.as_slice()) {
                 (SHT_NOBITS | 0, _) => continue,
@@ -200,13 +236,19 @@ impl Layout {
                 (1, b".got" | b".got.plt" | b".data.rel.ro" | b".data") if !self.relocatable => {
                     RegionKind::Pointers
                 }
+                (1, b".rodata") if !self.relocatable => RegionKind::Jumps,
                 (1, b".BTF") if self.relocatable => RegionKind::Btf,
                 (1, b"__versions") if self.relocatable => RegionKind::Sums(64),
                 (1, b"__kcrctab" | b"__kcrctab_gpl") if self.relocatable => RegionKind::Sums(4),
                 _ => continue,
             };
             let (start, end) = (s.offset, s.offset.saturating_add(s.size));
-            regions.push(Region { start, end, kind, section });
+            regions.push(Region {
+                start,
+                end,
+                kind,
+                section,
+            });
         }
         regions.sort_unstable_by_key(|r| (r.start, r.end));
         let mut reached = 0;
@@ -220,7 +262,9 @@ impl Layout {
 
     fn read_section_symbols(&mut self, file: &dyn Source) -> Result<(), DeltaError> {
         let table = self.sections.iter().find(|s| s.kind == 2);
-        let Some(table) = table.filter(|_| self.relocatable) else { return Ok(()) };
+        let Some(table) = table.filter(|_| self.relocatable) else {
+            return Ok(());
+        };
         let bytes = read_up_to(file, table.offset, table.size.min(MAX_SYMBOLS * 24))?;
         let of = |row: &[u8; 24]| match u16_at(row, 6) {
             Some(section) if row[4] & 0xf == 3 && section < 0xff00 => section,
@@ -228,7 +272,11 @@ impl Layout {
         };
         self.section_symbols = bytes.as_chunks::<24>().0.iter().map(of).collect();
         // Section symbols come first: the rest need not be kept.
-        let used = self.section_symbols.iter().rposition(|s| *s != 0).map_or(0, |i| i + 1);
+        let used = self
+            .section_symbols
+            .iter()
+            .rposition(|s| *s != 0)
+            .map_or(0, |i| i + 1);
         self.section_symbols.truncate(used);
         Ok(())
     }
@@ -261,7 +309,10 @@ impl Layout {
 
     /// The section that holds address `addr`.
     pub(crate) fn section_of(&self, addr: u64) -> Option<usize> {
-        let i = self.loaded.partition_point(|(start, _, _)| *start <= addr).checked_sub(1)?;
+        let i = self
+            .loaded
+            .partition_point(|(start, _, _)| *start <= addr)
+            .checked_sub(1)?;
         let (_, end, section) = *self.loaded.get(i)?;
         (addr < end).then_some(section)
     }

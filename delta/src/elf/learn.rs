@@ -31,7 +31,10 @@ struct Part<'a> {
 
 impl<'a> Part<'a> {
     fn read(file: &'a [u8], layout: &Layout) -> Option<Self> {
-        let s = layout.sections.iter().find(|s| s.kind != 0 && s.name == b".BTF")?;
+        let s = layout
+            .sections
+            .iter()
+            .find(|s| s.kind != 0 && s.name == b".BTF")?;
         let bytes = file.get(s.offset as usize..)?.get(..s.size as usize)?;
         let btf = Btf::parse(bytes)?;
         // The last string is used by something, and nothing uses more.
@@ -48,9 +51,10 @@ impl<'a> Part<'a> {
             let at = at as usize;
             let number = u32_at(self.bytes, at).unwrap_or(0);
             let value = match word {
-                Word::Name if number >= self.names => {
-                    name(self.bytes, u64::from(self.btf.strings) + u64::from(number - self.names))
-                }
+                Word::Name if number >= self.names => name(
+                    self.bytes,
+                    u64::from(self.btf.strings) + u64::from(number - self.names),
+                ),
                 _ => 0,
             };
             out[at..at + 4].copy_from_slice(&value.to_le_bytes()[..4]);
@@ -61,7 +65,10 @@ impl<'a> Part<'a> {
 
 fn max(bytes: &[u8], btf: &Btf, wanted: Word) -> u32 {
     let words = btf.words.iter().filter(|(_, word)| *word == wanted);
-    words.filter_map(|(at, _)| u32_at(bytes, *at as usize)).max().unwrap_or(0)
+    words
+        .filter_map(|(at, _)| u32_at(bytes, *at as usize))
+        .max()
+        .unwrap_or(0)
 }
 
 impl Learner {
@@ -95,7 +102,10 @@ impl Learner {
         let steps = bsdiff::diff(&old_view, &new_view, &options)?;
         let there: HashMap<u32, Word> = new.btf.words.iter().copied().collect();
         for copy in copies(&steps) {
-            let first = old.btf.words.partition_point(|(at, _)| u64::from(*at) < copy.old);
+            let first = old
+                .btf
+                .words
+                .partition_point(|(at, _)| u64::from(*at) < copy.old);
             for &(at, word) in old.btf.words.iter().skip(first) {
                 if u64::from(at) + 4 > copy.old + copy.len {
                     break;
@@ -104,8 +114,13 @@ impl Learner {
                 if there.get(&moved) != Some(&word) {
                     continue;
                 }
-                let numbers = (u32_at(old.bytes, at as usize), u32_at(new.bytes, moved as usize));
-                let (Some(from), Some(to)) = numbers else { continue };
+                let numbers = (
+                    u32_at(old.bytes, at as usize),
+                    u32_at(new.bytes, moved as usize),
+                );
+                let (Some(from), Some(to)) = numbers else {
+                    continue;
+                };
                 let votes = match word {
                     Word::Type => &mut self.type_votes,
                     Word::Name => &mut self.name_votes,
@@ -119,16 +134,28 @@ impl Learner {
     /// Rows of `__versions`: checksum and name, 64 bytes.
     fn sums(&mut self, old: &[u8], a: &Layout, new: &[u8], b: &Layout) {
         fn rows<'f>(file: &'f [u8], layout: &Layout) -> Vec<(u32, &'f [u8])> {
-            let s = layout.sections.iter().find(|s| s.kind == 1 && s.name == b"__versions");
+            let s = layout
+                .sections
+                .iter()
+                .find(|s| s.kind == 1 && s.name == b"__versions");
             let bytes = s.and_then(|s| file.get(s.offset as usize..)?.get(..s.size as usize));
             let rows = bytes.unwrap_or_default().as_chunks::<64>().0;
-            rows.iter().map(|row| (u32_at(row, 0).unwrap_or(0), &row[8..])).collect()
+            rows.iter()
+                .map(|row| (u32_at(row, 0).unwrap_or(0), &row[8..]))
+                .collect()
         }
-        let new: HashMap<&[u8], u32> =
-            rows(new, b).into_iter().map(|(sum, symbol)| (symbol, sum)).collect();
+        let new: HashMap<&[u8], u32> = rows(new, b)
+            .into_iter()
+            .map(|(sum, symbol)| (symbol, sum))
+            .collect();
         for (sum, symbol) in rows(old, a) {
             if let Some(to) = new.get(symbol) {
-                *self.sum_votes.entry(sum).or_default().entry(*to).or_default() += 1;
+                *self
+                    .sum_votes
+                    .entry(sum)
+                    .or_default()
+                    .entry(*to)
+                    .or_default() += 1;
             }
         }
     }

@@ -27,7 +27,11 @@ impl Mapping {
                     if copy.len <= cut {
                         continue;
                     }
-                    copy = Copy { old: end, new: copy.new.wrapping_add(cut), len: copy.len - cut };
+                    copy = Copy {
+                        old: end,
+                        new: copy.new.wrapping_add(cut),
+                        len: copy.len - cut,
+                    };
                 }
             }
             kept.push(copy);

@@ -10,9 +10,9 @@ mod aarch64;
 mod btf;
 mod hints;
 mod layout;
-mod mapping;
 #[cfg(feature = "encode")]
 mod learn;
+mod mapping;
 #[cfg(feature = "encode")]
 mod plan;
 mod predict;
@@ -22,9 +22,12 @@ mod table;
 mod view;
 mod x86;
 
-pub use predict::Predictor;
-pub use table::Table;
 #[cfg(feature = "encode")]
 pub use learn::Learner;
 #[cfg(feature = "encode")]
-pub use plan::plan;
+pub use plan::{StepsAndHints, plan};
+pub use predict::Predictor;
+pub use table::Table;
+
+#[cfg(all(test, feature = "encode"))]
+mod tests;

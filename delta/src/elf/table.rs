@@ -27,7 +27,9 @@ pub struct Table {
 /// What the runs add to `number`.
 pub(crate) fn shift(runs: &Runs, number: u32) -> u32 {
     let i = runs.partition_point(|(start, _)| *start <= number);
-    i.checked_sub(1).and_then(|i| runs.get(i)).map_or(0, |(_, add)| *add)
+    i.checked_sub(1)
+        .and_then(|i| runs.get(i))
+        .map_or(0, |(_, add)| *add)
 }
 
 /// Appends runs.
@@ -46,14 +48,20 @@ pub(crate) fn put_runs(runs: &Runs, out: &mut Vec<u8>) {
 pub(crate) fn get_runs(input: &mut &[u8]) -> Result<Runs, DeltaError> {
     let count = varint::get(input)?;
     if count > input.len() as u64 / 2 {
-        return Err(DeltaError::Truncated { part: "runs of changes" });
+        return Err(DeltaError::Truncated {
+            part: "runs of changes",
+        });
     }
     let mut runs = Vec::with_capacity(count as usize);
     let (mut start, mut add) = (0u32, 0u32);
     for _ in 0..count {
         let step = varint::get(input)?;
-        let next = u32::try_from(step).ok().and_then(|step| start.checked_add(step));
-        start = next.ok_or(DeltaError::Malformed { what: "run starts beyond 32 bits" })?;
+        let next = u32::try_from(step)
+            .ok()
+            .and_then(|step| start.checked_add(step));
+        start = next.ok_or(DeltaError::Malformed {
+            what: "run starts beyond 32 bits",
+        })?;
         add = add.wrapping_add(varint::get_signed(input)? as u32);
         runs.push((start, add));
     }
@@ -82,32 +90,49 @@ impl Table {
     pub(crate) fn get(input: &mut &[u8]) -> Result<Self, DeltaError> {
         let mut bases = [0u32; 4];
         for base in &mut bases {
-            *base = u32::try_from(varint::get(input)?)
-                .map_err(|_| DeltaError::Malformed { what: "base beyond 32 bits" })?;
+            *base = u32::try_from(varint::get(input)?).map_err(|_| DeltaError::Malformed {
+                what: "base beyond 32 bits",
+            })?;
         }
         let [types, new_types, names, new_names] = bases;
         let (type_runs, name_runs) = (get_runs(input)?, get_runs(input)?);
         let count = varint::get(input)?;
         if count > input.len() as u64 / 5 {
-            return Err(DeltaError::Truncated { part: "changed checksums" });
+            return Err(DeltaError::Truncated {
+                part: "changed checksums",
+            });
         }
         let mut sums = Vec::with_capacity(count as usize);
         let mut last = 0u32;
         for _ in 0..count {
-            let step = u32::try_from(varint::get(input)?).ok().and_then(|s| last.checked_add(s));
-            last = step.ok_or(DeltaError::Malformed { what: "checksum beyond 32 bits" })?;
+            let step = u32::try_from(varint::get(input)?)
+                .ok()
+                .and_then(|s| last.checked_add(s));
+            last = step.ok_or(DeltaError::Malformed {
+                what: "checksum beyond 32 bits",
+            })?;
             let new = input.split_first_chunk::<4>();
-            let (new, rest) = new.ok_or(DeltaError::Truncated { part: "changed checksums" })?;
+            let (new, rest) = new.ok_or(DeltaError::Truncated {
+                part: "changed checksums",
+            })?;
             sums.push((last, u32::from_le_bytes(*new)));
             *input = rest;
         }
         let (types, names) = ((types, new_types), (names, new_names));
-        Ok(Self { types, names, type_runs, name_runs, sums })
+        Ok(Self {
+            types,
+            names,
+            type_runs,
+            name_runs,
+            sums,
+        })
     }
 
     /// The new checksum for an old one.
     pub(crate) fn sum(&self, old: u32) -> u32 {
         let found = self.sums.binary_search_by_key(&old, |(old, _)| *old).ok();
-        found.and_then(|i| self.sums.get(i)).map_or(old, |(_, new)| *new)
+        found
+            .and_then(|i| self.sums.get(i))
+            .map_or(old, |(_, new)| *new)
     }
 }

@@ -15,29 +15,35 @@ pub(crate) fn find(
     to: u64,
     emit: &mut impl FnMut(u64, usize, Role),
 ) {
-    let Some(home) = layout.section(region.section) else { return };
+    let Some(home) = layout.section(region.section) else {
+        return;
+    };
     let to_addr = home.addr.wrapping_sub(region.start);
-    let check = |at: u64| -> Option<u64> {
-        let tail = pattern(stretch, at, region)?;
-        let (tail, jump) = tail;
+    let absolute = |at: u64| -> Option<Role> {
+        let addr = i64::from(stretch.u32(at)? as i32) as u64;
+        (at + 4 <= region.end && layout.section_of(addr).is_some()).then_some(Role::Address)
+    };
+    let relative = |at: u64| -> Option<Role> {
+        let (tail, jump) = pattern(stretch, at, region)?;
         let distance = i64::from(stretch.u32(at)? as i32);
         let target = at.wrapping_add(tail).wrapping_add_signed(distance);
         if layout.relocatable {
             // What leaves the section has a relocation instead, and a distance of zero.
             let inside = jump && distance != 0 && target >= region.start && target < region.end;
-            return inside.then_some(tail);
+            return inside.then_some(Role::Relative { tail });
         }
         let section = layout.section_of(target.wrapping_add(to_addr))?;
-        (!jump || layout.section(section)?.is_code()).then_some(tail)
+        (!jump || layout.section(section)?.is_code()).then_some(Role::Relative { tail })
     };
+    let check = |at: u64| relative(at).or_else(|| if layout.fixed { absolute(at) } else { None });
     // The first of overlapping ones counts, judged by what stands before, not by what was found:
     // so the answer does not depend on where the search began.
     let mut previous = from.saturating_sub(3).max(region.start);
     let mut last = None;
     while previous < to {
-        if let Some(tail) = check(previous) {
+        if let Some(role) = check(previous) {
             if previous >= from && last.is_none_or(|last| previous - last > 3) {
-                emit(previous, 4, Role::Relative { tail });
+                emit(previous, 4, role);
             }
             last = Some(previous);
         }
@@ -59,8 +65,16 @@ fn pattern(stretch: &Stretch<'_>, at: u64, region: &Region) -> Option<(u64, bool
         _ => {}
     }
     let opcode = stretch.u8(at - 2)?;
-    let before = if at >= region.start + 3 { stretch.u8(at - 3)? } else { 0 };
-    let before2 = if at >= region.start + 4 { stretch.u8(at - 4)? } else { 0 };
+    let before = if at >= region.start + 3 {
+        stretch.u8(at - 3)?
+    } else {
+        0
+    };
+    let before2 = if at >= region.start + 4 {
+        stretch.u8(at - 4)?
+    } else {
+        0
+    };
     if before == 0x0f || (before2 == 0x0f && matches!(before, 0x38 | 0x3a)) {
         let immediate = match (before, opcode) {
             (0x0f, 0x70..=0x73 | 0xa4 | 0xac | 0xba | 0xc2 | 0xc4..=0xc6) | (0x3a, _) => 1,
@@ -71,7 +85,13 @@ fn pattern(stretch: &Stretch<'_>, at: u64, region: &Region) -> Option<(u64, bool
     let group = last >> 3 & 7;
     let immediate = match opcode {
         0x80 | 0x83 | 0xc0 | 0xc1 | 0xc6 | 0x6b => 1,
-        0x81 | 0xc7 | 0x69 => if before == 0x66 || before2 == 0x66 { 2 } else { 4 },
+        0x81 | 0xc7 | 0x69 => {
+            if before == 0x66 || before2 == 0x66 {
+                2
+            } else {
+                4
+            }
+        }
         0xf6 if group < 2 => 1,
         0xf7 if group < 2 => 4,
         0xf6 | 0xf7 | 0xfe | 0xff | 0x63 | 0x84..=0x8b | 0x8d | 0xd0..=0xd3 => 0,

@@ -15,16 +15,16 @@ const CANDIDATES: usize = 3;
 
 /// A file of the base: which layer of it, which file of that layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BaseFile {
+pub(super) struct BaseFile {
     /// Layer, counted from the lowest.
-    pub layer: usize,
+    pub(super) layer: usize,
     /// File in the order of the layer's stream.
-    pub file: usize,
+    pub(super) file: usize,
 }
 
 /// The files of a base, by everything they can be found by.
 #[derive(Debug, Default)]
-pub struct Matcher {
+pub(super) struct Matcher {
     by_digest: HashMap<Digest, BaseFile>,
     by_path: HashMap<String, BaseFile>,
     by_pattern: HashMap<String, Vec<(u64, BaseFile)>>,
@@ -33,7 +33,7 @@ pub struct Matcher {
 
 impl Matcher {
     /// Adds the files of a layer; layers are added lowest first, so that upper ones win a path.
-    pub fn add(&mut self, layer: usize, files: &[SpooledFile]) {
+    pub(super) fn add(&mut self, layer: usize, files: &[SpooledFile]) {
         for (file, spooled) in files.iter().enumerate() {
             let base = BaseFile { layer, file };
             let pattern = pattern(&spooled.path);
@@ -46,12 +46,12 @@ impl Matcher {
     }
 
     /// Returns the base file with this content.
-    pub fn same(&self, digest: &Digest) -> Option<BaseFile> {
+    pub(super) fn same(&self, digest: &Digest) -> Option<BaseFile> {
         self.by_digest.get(digest).copied()
     }
 
     /// Returns base files that `target` may have come from, the likeliest first.
-    pub fn candidates(&self, target: &SpooledFile) -> Vec<BaseFile> {
+    pub(super) fn candidates(&self, target: &SpooledFile) -> Vec<BaseFile> {
         let mut found = Vec::new();
         found.extend(self.by_path.get(&target.path));
         let pattern = pattern(&target.path);

@@ -1,0 +1,214 @@
+//! gzip: one member, its deflate data rebuilt from the content and corrections by preflate.
+//!
+//! preflate guesses how zlib would have compressed and records where it is wrong. It does well for GNU gzip, pigz and
+//! zlib, and not at all for most others; a member whose corrections are large is not worth a recipe.
+//!
+//! Threats: contents without end, headers without end; corrections that make preflate panic. Defences: everything is done
+//! in pieces of bounded size, the header is capped, and a panic of preflate is caught and becomes an error: the crate is
+//! written in safe Rust, and asserts.
+
+use std::io::{Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use preflate_rs::{ExitCode, PreflateConfig, PreflateStreamProcessor, RecreateStreamProcessor};
+
+use crate::sink::Match;
+use crate::{Error, Options, Shape};
+
+/// Generation of the encoder: preflate-rs 0.7.6. Raised when corrections are read differently.
+pub(crate) const GENERATION: u8 = 1;
+/// Largest header of a member, in bytes: ten, and a name.
+pub(crate) const MAX_HEADER: usize = 4096;
+/// Content that is held at a time, in bytes, for a piece.
+pub(crate) const MAX_PIECE: u64 = 16 << 20;
+/// Most pieces of a member.
+pub(crate) const MAX_PIECES: usize = 1 << 16;
+/// Largest content of a member, in bytes: preflate counts positions in 31 bits.
+pub(crate) const MAX_CONTENT: u64 = 1 << 30;
+/// Bytes of deflate data looked at for a piece.
+const STEP: usize = 512 << 10;
+/// Memory in bytes that preflate takes for one piece: tokens, hash chains, output.
+const MEMORY: u64 = 96 << 20;
+
+/// How a gzip member is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GzipParams {
+    /// The header as it is: flags, time, system, name.
+    pub header: Vec<u8>,
+    /// The deflate data in pieces.
+    pub pieces: Vec<Piece>,
+}
+
+/// A run of deflate blocks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// Bytes of the content.
+    pub content: u64,
+    /// What preflate needs to know besides.
+    pub corrections: Vec<u8>,
+}
+
+impl GzipParams {
+    /// Upper bound of the memory in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        let largest = self
+            .pieces
+            .iter()
+            .map(|piece| piece.content)
+            .max()
+            .unwrap_or(0);
+        MEMORY.saturating_add(largest.saturating_mul(4))
+    }
+
+    /// Encodes `inner` as one member.
+    pub(crate) fn encode(&self, inner: &mut dyn Read, out: &mut dyn Write) -> Result<(), Error> {
+        out.write_all(&self.header).map_err(Error::Write)?;
+        let mut encoder = RecreateStreamProcessor::new();
+        let mut sum = crc32fast::Hasher::new();
+        let mut total: u64 = 0;
+        for piece in &self.pieces {
+            if piece.content > MAX_PIECE {
+                return Err(Error::Malformed {
+                    why: "a gzip piece is too large",
+                });
+            }
+            let mut content = Vec::new();
+            inner
+                .take(piece.content)
+                .read_to_end(&mut content)
+                .map_err(Error::Read)?;
+            sum.update(&content);
+            total = total.wrapping_add(content.len() as u64);
+            let data = caught(|| encoder.recompress(&mut content.as_slice(), &piece.corrections))?;
+            out.write_all(&data.0).map_err(Error::Write)?;
+        }
+        out.write_all(&sum.finalize().to_le_bytes())
+            .map_err(Error::Write)?;
+        // Modulo 2³², as the format has it.
+        out.write_all(&(total as u32).to_le_bytes())
+            .map_err(Error::Write)
+    }
+}
+
+/// Runs preflate; its errors and panics become ours.
+fn caught<T>(run: impl FnOnce() -> preflate_rs::Result<T>) -> Result<T, Error> {
+    let encoder = "gzip";
+    // Whatever a panic leaves half done is dropped by the caller.
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(Error::Encoder {
+            encoder,
+            why: error.to_string(),
+        }),
+        Err(_) => Err(Error::Encoder {
+            encoder,
+            why: "corrections that do not fit".to_owned(),
+        }),
+    }
+}
+
+/// Decodes the member at the beginning of `bytes` to the end of `inner` and finds its corrections.
+///
+/// Returns the member's length, and the parameters if there are any. `None`: it is no member that can be decoded.
+pub(crate) fn open(
+    bytes: &[u8],
+    inner: &mut Vec<u8>,
+    options: &Options,
+) -> Option<Shape<GzipParams>> {
+    let header = header(bytes)?;
+    let start = inner.len();
+    let (pieces, data) = analyse(bytes.get(header..)?, inner, options)?;
+    let length = header.checked_add(data)?.checked_add(8)?;
+    let member = bytes.get(..length)?;
+    let params = GzipParams {
+        header: bytes.get(..header)?.to_vec(),
+        pieces,
+    };
+    let mut content = inner.get(start..)?;
+    let mut sink = Match::new(member);
+    let proven = params.memory() <= options.limits.memory
+        && params.encode(&mut content, &mut sink).is_ok()
+        && sink.missing() == 0
+        && content.is_empty();
+    Some(Shape {
+        length,
+        params: proven.then_some(params),
+    })
+}
+
+/// Length of a member's header (RFC 1952, 2.3).
+fn header(bytes: &[u8]) -> Option<usize> {
+    let &[0x1f, 0x8b, 8, flags, ..] = bytes else {
+        return None;
+    };
+    if flags & 0b1110_0000 != 0 {
+        return None;
+    }
+    let mut at = 10;
+    if flags & 4 != 0 {
+        let extra = bytes.get(at..)?.first_chunk::<2>()?;
+        at += 2 + usize::from(u16::from_le_bytes(*extra));
+    }
+    // A name and a comment, each up to a zero.
+    for flag in [8, 16] {
+        if flags & flag != 0 {
+            let rest = bytes.get(at..)?;
+            at += rest.iter().take(MAX_HEADER).position(|byte| *byte == 0)? + 1;
+        }
+    }
+    if flags & 2 != 0 {
+        at += 2;
+    }
+    (at <= MAX_HEADER && at <= bytes.len()).then_some(at)
+}
+
+/// Decodes deflate data piece by piece; gives the pieces and the length of the data.
+fn analyse(data: &[u8], inner: &mut Vec<u8>, options: &Options) -> Option<(Vec<Piece>, usize)> {
+    let config = PreflateConfig {
+        plain_text_limit: MAX_PIECE as usize,
+        verify_compression: false,
+        ..PreflateConfig::default()
+    };
+    let mut decoder = PreflateStreamProcessor::new(&config);
+    let (mut at, mut step, mut corrections, mut total) = (0, STEP, 0, 0u64);
+    let mut pieces = Vec::new();
+    while !decoder.is_done() {
+        let rest = data.get(at..)?;
+        let window = rest.get(..step.min(rest.len()))?;
+        let mut short = false;
+        let found = caught(|| {
+            decoder.decompress(window).inspect_err(|error| {
+                short = error.exit_code() == ExitCode::ShortRead;
+            })
+        });
+        let found = match found {
+            Ok(found) if !found.blocks.is_empty() => found,
+            // A block that is longer than the window: preflate goes back to where it was.
+            Err(_) if short && step < rest.len() && step < MAX_PIECE as usize => {
+                step *= 2;
+                continue;
+            }
+            _ => return None,
+        };
+        step = STEP;
+        let content = decoder.plain_text().text();
+        total += content.len() as u64;
+        let room = options.inner.checked_sub(inner.len() as u64)?;
+        if content.len() as u64 > room || total > MAX_CONTENT || pieces.len() >= MAX_PIECES {
+            return None;
+        }
+        inner.extend_from_slice(content);
+        at = at.checked_add(found.compressed_size)?;
+        corrections += found.corrections.len();
+        // Not worth it: another encoder's.
+        if corrections > at / 16 + 4096 {
+            return None;
+        }
+        pieces.push(Piece {
+            content: content.len() as u64,
+            corrections: found.corrections,
+        });
+        decoder.shrink_to_dictionary();
+    }
+    Some((pieces, at))
+}

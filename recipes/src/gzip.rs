@@ -20,13 +20,16 @@ pub(crate) const GENERATION: u8 = 1;
 /// Largest header of a member, in bytes: ten, and a name.
 pub(crate) const MAX_HEADER: usize = 4096;
 /// Content that is held at a time, in bytes, for a piece.
-pub(crate) const MAX_PIECE: u64 = 16 << 20;
+pub(crate) const MAX_PIECE: u64 = 32 << 20;
 /// Most pieces of a member.
 pub(crate) const MAX_PIECES: usize = 1 << 16;
 /// Largest content of a member, in bytes: preflate counts positions in 31 bits.
 pub(crate) const MAX_CONTENT: u64 = 1 << 30;
-/// Bytes of deflate data looked at for a piece.
-const STEP: usize = 512 << 10;
+/// Bytes of deflate data looked at for the first piece, from which preflate guesses the encoder's parameters: with less it
+/// guesses wrong now and then, and fails later.
+const FIRST: usize = 4 << 20;
+/// Bytes of deflate data looked at for another piece.
+const STEP: usize = 1 << 20;
 /// Memory in bytes that preflate takes for one piece: tokens, hash chains, output.
 const MEMORY: u64 = 96 << 20;
 
@@ -170,7 +173,7 @@ fn analyse(data: &[u8], inner: &mut Vec<u8>, options: &Options) -> Option<(Vec<P
         ..PreflateConfig::default()
     };
     let mut decoder = PreflateStreamProcessor::new(&config);
-    let (mut at, mut step, mut corrections, mut total) = (0, STEP, 0, 0u64);
+    let (mut at, mut step, mut corrections, mut total) = (0, FIRST, 0, 0u64);
     let mut pieces = Vec::new();
     while !decoder.is_done() {
         let rest = data.get(at..)?;

@@ -56,7 +56,7 @@ pub fn open(bytes: &[u8], options: &Options) -> Option<Opened> {
             walk.store(rest)?;
         }
     }
-    walk.found.then(|| Opened {
+    walk.found.then_some(Opened {
         recipe: Recipe { parts: walk.parts },
         inner: walk.inner,
     })

@@ -10,7 +10,10 @@
 use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use preflate_rs::{ExitCode, PreflateConfig, PreflateStreamProcessor, RecreateStreamProcessor};
+use preflate_rs::{
+    ExitCode, PreflateConfig, PreflateStreamChunkResult, PreflateStreamProcessor,
+    RecreateStreamProcessor,
+};
 
 use crate::sink::Match;
 use crate::{Error, Options, Shape};
@@ -20,18 +23,19 @@ pub(crate) const GENERATION: u8 = 1;
 /// Largest header of a member, in bytes: ten, and a name.
 pub(crate) const MAX_HEADER: usize = 4096;
 /// Content that is held at a time, in bytes, for a piece.
-pub(crate) const MAX_PIECE: u64 = 32 << 20;
+pub(crate) const MAX_PIECE: u64 = 64 << 20;
 /// Most pieces of a member.
 pub(crate) const MAX_PIECES: usize = 1 << 16;
 /// Largest content of a member, in bytes: preflate counts positions in 31 bits.
 pub(crate) const MAX_CONTENT: u64 = 1 << 30;
-/// Bytes of deflate data looked at for the first piece, from which preflate guesses the encoder's parameters: with less it
-/// guesses wrong now and then, and fails later.
-const FIRST: usize = 4 << 20;
+/// Bytes of deflate data looked at for the first piece, from which preflate guesses the encoder's parameters: one size after
+/// another, since now and then it guesses wrong and fails later.
+const FIRST: [usize; 3] = [4 << 20, 1 << 20, 14 << 20];
 /// Bytes of deflate data looked at for another piece.
 const STEP: usize = 1 << 20;
-/// Memory in bytes that preflate takes for one piece: tokens, hash chains, output.
-const MEMORY: u64 = 96 << 20;
+/// Memory in bytes that preflate takes, besides what it takes for each byte of a piece: tokens, hash chains, output.
+const MEMORY: u64 = 16 << 20;
+const MEMORY_PER_BYTE: u64 = 6;
 
 /// How a gzip member is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +64,7 @@ impl GzipParams {
             .map(|piece| piece.content)
             .max()
             .unwrap_or(0);
-        MEMORY.saturating_add(largest.saturating_mul(4))
+        MEMORY.saturating_add(largest.saturating_mul(MEMORY_PER_BYTE))
     }
 
     /// Encodes `inner` as one member.
@@ -119,24 +123,46 @@ pub(crate) fn open(
     options: &Options,
 ) -> Option<Shape<GzipParams>> {
     let header = header(bytes)?;
+    let data = bytes.get(header..)?;
     let start = inner.len();
-    let (pieces, data) = analyse(bytes.get(header..)?, inner, options)?;
-    let length = header.checked_add(data)?.checked_add(8)?;
-    let member = bytes.get(..length)?;
-    let params = GzipParams {
-        header: bytes.get(..header)?.to_vec(),
-        pieces,
-    };
-    let mut content = inner.get(start..)?;
+    let mut shape = None;
+    for first in FIRST {
+        inner.truncate(start);
+        let (pieces, length) = match analyse(data, first, inner, options) {
+            Ok(found) => found,
+            // Another size would give the same.
+            Err(true) => break,
+            Err(false) => continue,
+        };
+        let length = header.checked_add(length)?.checked_add(8)?;
+        let params = GzipParams {
+            header: bytes.get(..header)?.to_vec(),
+            pieces,
+        };
+        if proves(&params, bytes.get(..length)?, inner.get(start..)?, options) {
+            return Some(Shape {
+                length,
+                params: Some(params),
+            });
+        }
+        shape = Some(Shape {
+            length,
+            params: None,
+        });
+        if first >= data.len() {
+            break;
+        }
+    }
+    shape
+}
+
+/// Whether the content becomes the member.
+fn proves(params: &GzipParams, member: &[u8], mut content: &[u8], options: &Options) -> bool {
     let mut sink = Match::new(member);
-    let proven = params.memory() <= options.limits.memory
+    params.memory() <= options.limits.memory
         && params.encode(&mut content, &mut sink).is_ok()
         && sink.missing() == 0
-        && content.is_empty();
-    Some(Shape {
-        length,
-        params: proven.then_some(params),
-    })
+        && content.is_empty()
 }
 
 /// Length of a member's header (RFC 1952, 2.3).
@@ -166,46 +192,38 @@ fn header(bytes: &[u8]) -> Option<usize> {
 }
 
 /// Decodes deflate data piece by piece; gives the pieces and the length of the data.
-fn analyse(data: &[u8], inner: &mut Vec<u8>, options: &Options) -> Option<(Vec<Piece>, usize)> {
+///
+/// Fails with whether the first piece was all there is.
+fn analyse(
+    data: &[u8],
+    first: usize,
+    inner: &mut Vec<u8>,
+    options: &Options,
+) -> Result<(Vec<Piece>, usize), bool> {
     let config = PreflateConfig {
         plain_text_limit: MAX_PIECE as usize,
         verify_compression: false,
         ..PreflateConfig::default()
     };
     let mut decoder = PreflateStreamProcessor::new(&config);
-    let (mut at, mut step, mut corrections, mut total) = (0, FIRST, 0, 0u64);
+    let (mut at, mut corrections, mut total) = (0, 0, 0u64);
     let mut pieces = Vec::new();
+    let whole = first >= data.len();
     while !decoder.is_done() {
-        let rest = data.get(at..)?;
-        let window = rest.get(..step.min(rest.len()))?;
-        let mut short = false;
-        let found = caught(|| {
-            decoder.decompress(window).inspect_err(|error| {
-                short = error.exit_code() == ExitCode::ShortRead;
-            })
-        });
-        let found = match found {
-            Ok(found) if !found.blocks.is_empty() => found,
-            // A block that is longer than the window: preflate goes back to where it was.
-            Err(_) if short && step < rest.len() && step < MAX_PIECE as usize => {
-                step *= 2;
-                continue;
-            }
-            _ => return None,
-        };
-        step = STEP;
+        let step = if pieces.is_empty() { first } else { STEP };
+        let found = next(&mut decoder, data.get(at..).unwrap_or_default(), step).ok_or(whole)?;
         let content = decoder.plain_text().text();
         total += content.len() as u64;
-        let room = options.inner.checked_sub(inner.len() as u64)?;
+        let room = options.inner.saturating_sub(inner.len() as u64);
         if content.len() as u64 > room || total > MAX_CONTENT || pieces.len() >= MAX_PIECES {
-            return None;
+            return Err(true);
         }
         inner.extend_from_slice(content);
-        at = at.checked_add(found.compressed_size)?;
+        at += found.compressed_size;
         corrections += found.corrections.len();
         // Not worth it: another encoder's.
         if corrections > at / 16 + 4096 {
-            return None;
+            return Err(whole);
         }
         pieces.push(Piece {
             content: content.len() as u64,
@@ -213,5 +231,28 @@ fn analyse(data: &[u8], inner: &mut Vec<u8>, options: &Options) -> Option<(Vec<P
         });
         decoder.shrink_to_dictionary();
     }
-    Some((pieces, at))
+    Ok((pieces, at))
+}
+
+/// The blocks of the next `step` bytes, or of as many more as the first one needs.
+fn next(
+    decoder: &mut PreflateStreamProcessor,
+    rest: &[u8],
+    mut step: usize,
+) -> Option<PreflateStreamChunkResult> {
+    loop {
+        let mut short = false;
+        let found = caught(|| {
+            let window = rest.get(..step.min(rest.len())).unwrap_or_default();
+            decoder.decompress(window).inspect_err(|error| {
+                short = error.exit_code() == ExitCode::ShortRead;
+            })
+        });
+        match found {
+            Ok(found) if !found.blocks.is_empty() => return Some(found),
+            // A block that is longer than the window: preflate goes back to where it was.
+            Err(_) if short && step < rest.len() && step < MAX_PIECE as usize => step *= 2,
+            _ => return None,
+        }
+    }
 }

@@ -134,12 +134,16 @@ pub(crate) fn open(
             Err(true) => break,
             Err(false) => continue,
         };
-        let length = header.checked_add(length)?.checked_add(8)?;
+        let length = header.saturating_add(length).saturating_add(8);
+        // No room for the sum and the length: not a whole member.
+        let Some(member) = bytes.get(..length) else {
+            continue;
+        };
         let params = GzipParams {
             header: bytes.get(..header)?.to_vec(),
             pieces,
         };
-        if proves(&params, bytes.get(..length)?, inner.get(start..)?, options) {
+        if proves(&params, member, inner.get(start..)?, options) {
             return Some(Shape {
                 length,
                 params: Some(params),

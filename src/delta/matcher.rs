@@ -50,16 +50,16 @@ impl Matcher {
         self.by_digest.get(digest).copied()
     }
 
-    /// Returns base files that `target` may have come from, the likeliest first.
-    pub(super) fn candidates(&self, target: &SpooledFile) -> Vec<BaseFile> {
+    /// Returns base files that a file of this path and size may have come from, the likeliest first.
+    pub(super) fn candidates(&self, path: &str, size: u64) -> Vec<BaseFile> {
         let mut found = Vec::new();
-        found.extend(self.by_path.get(&target.path));
-        let pattern = pattern(&target.path);
+        found.extend(self.by_path.get(path));
+        let pattern = pattern(path);
         let name = pattern.rsplit('/').next().unwrap_or(&pattern);
         // A name such as `Makefile` says little once it stands in hundreds of places.
         for list in [self.by_pattern.get(&pattern), self.by_name.get(name)].into_iter().flatten() {
             let mut list: Vec<_> = list.iter().take(256).copied().collect();
-            list.sort_by_key(|(size, base)| (size.abs_diff(target.size), *base));
+            list.sort_by_key(|(found, base)| (found.abs_diff(size), *base));
             found.extend(list.into_iter().take(CANDIDATES).map(|(_, base)| base));
         }
         let mut seen = Vec::new();
@@ -119,8 +119,7 @@ mod tests {
             ("usr/local/tool", 98, Some(3)),
             ("etc/fstab", 5, None),
         ] {
-            let target = files(&[(path, size)]).remove(0);
-            let first = matcher.candidates(&target).first().map(|base| base.file);
+            let first = matcher.candidates(path, size).first().map(|base| base.file);
             assert_eq!(first, expected, "{path}");
         }
         assert_eq!(matcher.same(&Digest::of(b"usr/bin/tool")).map(|b| b.file), Some(2));

@@ -5,6 +5,9 @@ mod make;
 #[cfg(feature = "export")]
 mod matcher;
 #[cfg(feature = "export")]
+mod plan;
+mod recipes;
+#[cfg(feature = "export")]
 mod spool;
 #[cfg(feature = "export")]
 mod store;

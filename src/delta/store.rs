@@ -13,11 +13,12 @@ use super::spool::{Spool, SpooledFile};
 #[derive(Debug)]
 pub struct SpoolStore<'a> {
     found: Vec<Option<(&'a Spool, &'a SpooledFile)>>,
+    limits: bundle_recipes::Limits,
 }
 
 impl<'a> SpoolStore<'a> {
     /// Looks for every source of `header` in `bases`.
-    pub fn new(header: &Header, bases: &'a [Spool]) -> Self {
+    pub fn new(header: &Header, bases: &'a [Spool], limits: bundle_recipes::Limits) -> Self {
         let mut by_hash = HashMap::new();
         for spool in bases {
             for file in spool.files() {
@@ -29,7 +30,7 @@ impl<'a> SpoolStore<'a> {
         let find = |source: &bundle_delta::header::SourceEntry| {
             by_hash.get(&(source.size, source.hash)).copied()
         };
-        Self { found: header.sources.iter().map(find).collect() }
+        Self { found: header.sources.iter().map(find).collect(), limits }
     }
 
     /// Returns the numbers of the sources that are not there.
@@ -51,12 +52,12 @@ impl Store for SpoolStore<'_> {
         Ok(Box::new(Vec::with_capacity(len)))
     }
 
-    fn encode(&self, _: &[u8], _: &dyn Source, _: &mut dyn Write) -> io::Result<()> {
-        Err(io::Error::other("no encoder of this kind"))
+    fn encode(&self, recipe: &[u8], input: &dyn Source, out: &mut dyn Write) -> io::Result<()> {
+        super::recipes::encode(recipe, input, out, &self.limits)
     }
 
-    fn decode(&self, _: &[u8], _: &dyn Source, _: &mut dyn Write) -> io::Result<()> {
-        Err(io::Error::other("no decoder of this kind"))
+    fn decode(&self, recipe: &[u8], input: &dyn Source, out: &mut dyn Write) -> io::Result<()> {
+        super::recipes::decode(recipe, input, out)
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use ::ostree::glib::Variant;
 use ::ostree::glib::prelude::*;
-use ::ostree::{ObjectType, Repo, RepoListRefsExtFlags, gio};
+use ::ostree::{ObjectType, Repo, RepoListRefsExtFlags, RepoPruneFlags, gio};
 
 use super::chunked;
 use super::commit::{self, CommitMetadata};
@@ -102,7 +102,14 @@ pub fn import_within(
         by_diff_id: diff_ids(repo)?,
         imported: 0,
     };
-    import.run().inspect_err(|_| staging::discard(repo))
+    import.run().inspect_err(|error| {
+        staging::discard(repo);
+        // The commit of a transaction may fail when a part of its objects is in place.
+        if matches!(error, OstreeError::NoSpace { .. }) {
+            // What cannot be pruned now is pruned by the next deployment.
+            let _ = repo.prune(RepoPruneFlags::REFS_ONLY, 0, gio::Cancellable::NONE);
+        }
+    })
 }
 
 struct Import<'a> {

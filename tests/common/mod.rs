@@ -13,4 +13,12 @@
 #[cfg(feature = "export")]
 pub mod client;
 pub mod fake;
+#[cfg(feature = "ostree")]
+pub(crate) mod image;
+pub mod loopfs;
+pub mod program;
 pub mod registry;
+pub mod signer;
+#[cfg(feature = "ostree")]
+pub mod small;
+pub mod target;

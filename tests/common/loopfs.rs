@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -80,7 +81,16 @@ impl LoopFs {
     /// Unmounts it.
     #[track_caller]
     pub fn unmount(&self) {
-        output("umount", [self.path()]);
+        // Those who index or watch file systems may have a look at any time.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let done = finish(&mut tool("umount", [self.path()]));
+            if done.status == Some(0) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{done:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Cuts it off at once: nothing that is not on the device yet will be, and every read fails.

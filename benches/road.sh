@@ -22,7 +22,7 @@ registry=
 cleanup() {
     [[ -z $registry ]] || kill "$registry" 2>/dev/null || true
     # Deployment roots are immutable.
-    find "$work" -maxdepth 7 -path '*/deploy/*' -type d -exec chattr -i {} + 2>/dev/null || true
+    chattr -i "$work"/sysroot/ostree/deploy/*/deploy/*/ 2>/dev/null || true
     rm -rf "$work"
 }
 trap cleanup EXIT
@@ -40,6 +40,13 @@ make_image() {
         tar -C / --transform 's,^,usr/,S' -cf "$work/layer.tar" --no-recursion -C /usr -T "$work/list.$i" 2>/dev/null || true
         umoci raw add-layer --image "$work/image:v1" "$work/layer.tar" 2>/dev/null
     done
+    # What libostree asks for to deploy it: apply is measured whole, its peer only imports.
+    mkdir -p "$work/kernel/usr/lib/modules/0.0" "$work/kernel/usr/etc"
+    head -c 4M /dev/urandom >"$work/kernel/usr/lib/modules/0.0/vmlinuz"
+    head -c 4M /dev/urandom >"$work/kernel/usr/lib/modules/0.0/initramfs.img"
+    printf 'NAME=bench\nID=bench\nVERSION_ID=1\n' >"$work/kernel/usr/lib/os-release"
+    tar -C "$work/kernel" -cf "$work/layer.tar" usr
+    umoci raw add-layer --image "$work/image:v1" "$work/layer.tar" 2>/dev/null
     rm "$work/layer.tar"
 }
 
@@ -115,7 +122,7 @@ manifest = json.load(open(blob(index["manifests"][0])))
 print(" ".join(blob(layer) for layer in manifest["layers"]))
 EOF
 )
-program apply-ours "exec $bundle apply $work/bundle --import-only --sysroot $work/sysroot --trust-root $work/root.json --quiet"
+program apply-ours "exec $bundle apply $work/bundle --sysroot $work/sysroot --trust-root $work/root.json --quiet"
 program apply-peer "n=0; for layer in $layers; do n=\$((n + 1)); zcat \$layer | ostree commit --repo=$work/peer --branch=layer/\$n --tree=tar=/dev/stdin --tar-autocreate-parents; done"
-program apply-reset "rm -rf $work/sysroot $work/peer; mkdir $work/sysroot; ostree admin init-fs --modern $work/sysroot; ostree init --repo=$work/peer --mode=bare"
+program apply-reset "chattr -i $work/sysroot/ostree/deploy/*/deploy/*/ 2>/dev/null || true; rm -rf $work/sysroot $work/peer; mkdir $work/sysroot; ostree admin init-fs --modern $work/sysroot; ostree init --repo=$work/peer --mode=bare"
 pair apply 0.7 256 "$work/apply-ours" "$work/apply-peer" "$work/apply-reset"

@@ -23,6 +23,8 @@ use crate::verify::{Problem, ProblemKind, VerifiedBundle};
 
 /// Commit metadata that says which release a deployment is, beside ostree-ext's own keys.
 pub mod metadata {
+    /// Registry reference the release came from.
+    pub const SOURCE: &str = "bundle.release.source";
     /// Product of the release.
     pub const PRODUCT: &str = "bundle.release.product";
     /// Sequence of the release, in decimal digits.
@@ -60,15 +62,27 @@ pub fn apply(
     options: &DeployOptions,
     progress: &dyn Progress,
 ) -> Result<Applied, Error> {
-    let image = image_for_host(bundle)?;
+    let mut image = image_for_host(bundle)?;
     let lock = ostree::lock(sysroot)?;
-    let current = current(&ostree::status(lock.sysroot()), options.stateroot.as_deref());
+    if let Some(followed) = ostree::followed(&lock, options)? {
+        image.imgref = followed;
+    }
+    let current = current(
+        &ostree::status(lock.sysroot()),
+        options.stateroot.as_deref(),
+    );
     check_sequence(bundle, current.as_ref())?;
     let steps = Steps::new(&image, progress);
     progress.stage("importing", steps.total);
     let interrupted = || progress.interrupted();
-    let imported = ostree::import(&lock.repo(), &image, &BundleLayers(bundle), &steps, &interrupted)
-        .map_err(found_by_verification)?;
+    let imported = ostree::import(
+        &lock.repo(),
+        &image,
+        &BundleLayers(bundle),
+        &steps,
+        &interrupted,
+    )
+    .map_err(found_by_verification)?;
     let deployed = ostree::deploy(&lock, &image.imgref, &imported.commit, options)?;
     let (deployment, already) = match deployed {
         Deployed::AlreadyDeployed(deployment) => (deployment, true),
@@ -86,7 +100,9 @@ pub fn apply(
 ///
 /// One that is staged or only boots next has not proved itself; a release may replace it.
 fn current(status: &Status, stateroot: Option<&str>) -> Option<DeploymentStatus> {
-    let by_rank = [&status.booted, &status.pending, &status.rollback].into_iter().flatten();
+    let by_rank = [&status.booted, &status.pending, &status.rollback]
+        .into_iter()
+        .flatten();
     by_rank
         .chain(&status.other)
         .find(|deployment| stateroot.is_none_or(|name| deployment.stateroot == name))
@@ -143,8 +159,15 @@ struct Steps<'a> {
 
 impl<'a> Steps<'a> {
     fn new(image: &Image, progress: &'a dyn Progress) -> Self {
-        let total = image.layers.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.size));
-        Self { progress, total, in_layer: Cell::new(0) }
+        let total = image
+            .layers
+            .iter()
+            .fold(0_u64, |sum, layer| sum.saturating_add(layer.size));
+        Self {
+            progress,
+            total,
+            in_layer: Cell::new(0),
+        }
     }
 }
 
@@ -164,6 +187,8 @@ impl ostree::Progress for Steps<'_> {
     }
 }
 
+/// What the annotations of zstd:chunked layers begin with.
+const ZSTD_CHUNKED: &str = "io.github.containers.zstd-chunked.";
 const CREATED: &str = "org.opencontainers.image.created";
 
 /// Describes the image of `bundle` that this host runs, for the engine.
@@ -203,6 +228,7 @@ pub fn image_for_host(bundle: &VerifiedBundle) -> Result<Image, Error> {
 fn release_metadata(bundle: &VerifiedBundle) -> BTreeMap<String, String> {
     let signers: Vec<_> = bundle.signers().iter().map(Digest::to_hex).collect();
     BTreeMap::from([
+        (metadata::SOURCE.into(), bundle.release().source.clone()),
         (metadata::PRODUCT.into(), bundle.release().product.clone()),
         (
             metadata::SEQUENCE.into(),
@@ -226,7 +252,7 @@ fn manifest_for_host(bundle: &VerifiedBundle) -> Result<(Descriptor, Manifest, S
         let document = Document::parse(text.as_bytes(), &descriptor.media_type, &Limits::DEFAULT)
             .map_err(|e| inconsistent(&descriptor, &e))?;
         match document {
-            Document::Manifest(manifest) => return Ok((descriptor, manifest, text)),
+            Document::Manifest(manifest) => return Ok((descriptor, *manifest, text)),
             Document::Index(index) => {
                 let carried = |d: &&Descriptor| bundle.has(&d.digest);
                 let manifests: Vec<_> = index.manifests.iter().filter(carried).cloned().collect();
@@ -265,6 +291,10 @@ fn layers(manifest: &Manifest, config: &ImageConfiguration) -> Result<Vec<ImageL
             diff_id,
             media_type: descriptor.media_type.clone(),
             size: descriptor.size,
+            zstd_chunked: descriptor
+                .annotations
+                .keys()
+                .any(|key| key.starts_with(ZSTD_CHUNKED)),
         })
     };
     manifest.layers.iter().zip(diff_ids).map(layer).collect()

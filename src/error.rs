@@ -79,9 +79,7 @@ pub enum Error {
         available: Vec<String>,
     },
     /// The release is older than what the host has.
-    #[error(
-        "release sequence {offered} of {product} is not newer than {held}, which this system has"
-    )]
+    #[error("{}", downgrade(product, *offered, *held))]
     Downgrade {
         /// The product.
         product: String,
@@ -107,6 +105,13 @@ pub enum Error {
     /// The user asked to stop.
     #[error("interrupted")]
     Interrupted,
+}
+
+fn downgrade(product: &str, offered: u64, held: u64) -> String {
+    if offered == held {
+        return format!("release sequence {offered} of {product} is held by another release");
+    }
+    format!("release sequence {offered} of {product} is older than {held}, which this system has")
 }
 
 fn more(problems: &[Problem]) -> String {
@@ -186,9 +191,11 @@ impl Error {
             Self::WrongPlatform { .. } => {
                 Some("export the release with --platform, or with --all-platforms".into())
             }
-            Self::Downgrade { .. } => {
-                Some("to go back to the former release, run `bundle rollback`".into())
-            }
+            Self::Downgrade { .. } => Some(
+                "apply a release with a higher sequence; to go back to the former release, \
+                     run `bundle rollback`"
+                    .into(),
+            ),
             Self::Busy { .. } => Some("wait until it has ended, then run this again".into()),
             #[cfg(feature = "export")]
             Self::Registry(error) => error.hint(),
@@ -236,9 +243,8 @@ fn key_hint(source: &KeyError) -> Option<String> {
         KeyError::Malformed { .. } => {
             Some("keys are Ed25519 in PEM; `bundle key generate --out KEY.pem` makes a pair".into())
         }
-        KeyError::Root { .. } | KeyError::Envelope(_) | KeyError::PayloadType { .. } => {
-            Some("`bundle trust init` makes a trust root; copy it to hosts unchanged".into())
-        }
-        _ => None,
+        KeyError::Weak => Some("`bundle key generate --out KEY.pem` makes a sound pair".into()),
+        KeyError::Random { .. } => None,
+        _ => Some("`bundle trust init` makes a trust root; copy it to hosts unchanged".into()),
     }
 }

@@ -5,6 +5,7 @@
 
 #[cfg(feature = "ostree")]
 pub mod apply;
+pub mod delta;
 mod error;
 pub mod exit;
 #[cfg(feature = "export")]

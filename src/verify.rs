@@ -14,6 +14,7 @@ mod problem;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
+use std::path::Path;
 
 use bundle_format::dsse::Envelope;
 use bundle_format::layout::{self, FindError, INDEX_PATH, OCI_LAYOUT, OCI_LAYOUT_PATH};
@@ -42,7 +43,8 @@ pub struct VerifiedBundle {
 /// What `verify` found out about a bundle.
 #[derive(Debug)]
 pub struct Report {
-    /// The release, once its statement was found to be signed by trusted keys.
+    /// The release, once its statement was found to be signed by trusted keys and the chunk index
+    /// to be the one it binds.
     pub release: Option<Release>,
     /// Key ids of the trusted signers.
     pub signers: BTreeSet<Digest>,
@@ -59,6 +61,21 @@ pub struct Claim {
     pub signers: Vec<Digest>,
     /// Size of the envelope in bytes.
     pub envelope: BlobEntry,
+}
+
+/// Opens the directory or tar file at `path`.
+///
+/// # Errors
+/// Returns [`Error::File`] where the system does not open it, and [`Error::Rejected`] where it
+/// holds no layout: another kind of file, or a tar file that is broken or hides data.
+pub fn medium(path: &Path) -> Result<Medium, Error> {
+    Medium::open(path, &Limits::DEFAULT).map_err(|error| match error.raw_os_error() {
+        Some(_) => Error::file("opening", path, error),
+        None => Error::Rejected {
+            path: path.into(),
+            problems: vec![Problem::new(ProblemKind::NotABundle, ".", error)],
+        },
+    })
 }
 
 /// Opens a bundle for use: everything but the content is checked now, the content as it is read.
@@ -96,15 +113,12 @@ pub fn check(medium: Medium, root: &TrustRoot, progress: &dyn Progress) -> Resul
     if progress.interrupted() {
         return Err(Error::Interrupted);
     }
-    for problem in found {
-        // Missing and misplaced files were found by the listing already.
-        let found_before = |known: &Problem| {
-            known.file == problem.file && (known.range.is_none() || known.range == problem.range)
-        };
-        if !problems.iter().any(found_before) {
-            problems.push(problem);
-        }
-    }
+    // Missing and misplaced files were found by the listing already.
+    let place = |p: &Problem| (p.file.clone(), p.range.as_ref().map(|range| range.start));
+    let known: BTreeSet<_> = problems.iter().map(place).collect();
+    let is_new =
+        |p: &Problem| !known.contains(&(p.file.clone(), None)) && !known.contains(&place(p));
+    problems.extend(found.into_iter().filter(is_new));
     Ok(Report {
         release: Some(bundle.release),
         signers: bundle.signers,
@@ -205,9 +219,12 @@ struct Found {
 
 /// Steps 6.1 to 6.3: follows index.json and the release manifest to the envelope.
 fn find(medium: &Medium, limits: &Limits) -> Result<Found, Problem> {
-    let index_json = read(medium, INDEX_PATH, limits.manifest_bytes).map_err(|p| Problem {
-        kind: ProblemKind::NotABundle,
-        ..p
+    let index_json = read(medium, INDEX_PATH, limits.manifest_bytes).map_err(|p| match p.kind {
+        ProblemKind::MissingFile | ProblemKind::WrongSize => Problem {
+            kind: ProblemKind::NotABundle,
+            ..p
+        },
+        _ => p,
     })?;
     let refuse = |path: &str, error: FindError| {
         let kind = match error {
@@ -225,8 +242,15 @@ fn find(medium: &Medium, limits: &Limits) -> Result<Found, Problem> {
     let envelope_blob = layout::find_envelope(&manifest_bytes, limits)
         .map_err(|e| refuse(&manifest.digest.blob_path(), e))?;
     let bytes = read_blob(medium, &envelope_blob, limits.envelope_bytes)?;
-    let envelope = Envelope::parse(&bytes, limits)
-        .map_err(|e| Problem::new(ProblemKind::Untrusted, &envelope_blob.digest.blob_path(), e))?;
+    let untrusted = |detail: &dyn std::fmt::Display| {
+        let path = envelope_blob.digest.blob_path();
+        Problem::new(ProblemKind::Untrusted, &path, detail.to_string())
+    };
+    let envelope = Envelope::parse(&bytes, limits).map_err(|e| untrusted(&e))?;
+    // The envelope is the one file that nobody signs: without this it could carry what it likes.
+    if envelope.to_json() != bytes {
+        return Err(untrusted(&"is not in the one spelling of an envelope"));
+    }
     Ok(Found {
         index_json,
         manifest,
@@ -246,7 +270,9 @@ fn examine(
         Err(problem) => (None, vec![problem]),
         Ok((found, release, signers, chunks)) => {
             let mut problems = check_derived(&medium, &found, &release);
-            problems.extend(check_files(&medium, &found, &release, limits));
+            let known: BTreeSet<_> = problems.iter().map(|p| p.file.clone()).collect();
+            let listed = check_files(&medium, &found, &release, limits);
+            problems.extend(listed.into_iter().filter(|p| !known.contains(&p.file)));
             let statement = Digest::of(&found.envelope.payload);
             let bundle = VerifiedBundle {
                 medium,
@@ -376,13 +402,17 @@ fn check_files(medium: &Medium, found: &Found, release: &Release, limits: &Limit
 /// An index may name manifests that the bundle does not carry; a manifest carries all its blobs.
 fn check_documents(bundle: &VerifiedBundle, limits: &Limits, known: &[Problem]) -> Vec<Problem> {
     let mut problems = Vec::new();
+    let known: BTreeSet<_> = known.iter().map(|problem| problem.file.as_str()).collect();
     let mut seen = BTreeSet::new();
     let mut waiting: Vec<Descriptor> = bundle.release.index.iter().rev().cloned().collect();
     while let Some(descriptor) = waiting.pop() {
+        if problems.len() >= content::PROBLEM_CAP {
+            break;
+        }
         let path = descriptor.digest.blob_path();
         if !is_document(&descriptor.media_type)
             || !seen.insert(descriptor.digest)
-            || known.iter().any(|problem| problem.file == path)
+            || known.contains(path.as_str())
         {
             continue;
         }

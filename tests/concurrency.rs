@@ -304,7 +304,7 @@ fn privileged_a_medium_that_is_pulled_during_an_apply_fails_and_a_retry_complete
     assert_eq!(target.deployments(), before);
     target.check();
     // As long as it is out, there is nothing to be had.
-    let gone = unchanged(&target, 10, || {
+    let gone = unchanged(&target, 12, || {
         finish(&mut target.apply(&bundle, &releases.signer))
     });
     assert!(gone.stderr.contains("medium"), "{}", gone.stderr);

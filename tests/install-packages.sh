@@ -25,9 +25,9 @@ packages=(
     # images and media
     debian-archive-keyring mmdebstrap python3 xorriso zstd
     # hosts: sysroots, immutable flags, extended attributes, namespaces
-    attr e2fsprogs libcap2-bin mount ostree strace util-linux
-    # measuring and cleaning up
-    procps time
+    attr e2fsprogs libcap2-bin mount ostree util-linux
+    # measuring, injecting faults and cleaning up
+    procps strace time
 )
 
 say() { printf 'install-packages: %s\n' "$*" >&2; }

@@ -1,9 +1,17 @@
 //! Deploys small images into fresh sysroots with the real libostree, and looks at them with the `ostree` command.
 
 #![cfg(feature = "ostree")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do"
+)]
 
 #[path = "common/image.rs"]
 mod image;
+#[path = "common/ostree.rs"]
+mod support;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -11,100 +19,7 @@ use std::time::{Duration, Instant};
 
 use bundle::ostree::{self as engine, DeployOptions, Deployed, Image, OstreeError};
 use image::{GZIP, Layer, Source, bootable};
-
-/// Runs a program that must be installed, and returns its output.
-fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program)
-        .args(arguments)
-        .output()
-        .unwrap_or_else(|error| {
-            panic!("this test needs the program `{program}`: {error}");
-        });
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "{program} {arguments:?}: {text}{errors}"
-    );
-    text
-}
-
-/// A sysroot that `ostree admin` made.
-struct TestSysroot {
-    directory: tempfile::TempDir,
-}
-
-impl TestSysroot {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        run(
-            "ostree",
-            &[
-                "admin",
-                "init-fs",
-                "--modern",
-                &directory.path().display().to_string(),
-            ],
-        );
-        Self { directory }
-    }
-
-    fn path(&self) -> &Path {
-        self.directory.path()
-    }
-
-    fn lock(&self) -> engine::SysrootLock {
-        engine::lock(Some(self.path())).unwrap()
-    }
-
-    fn status(&self) -> engine::Status {
-        engine::status(&engine::open(Some(self.path())).unwrap())
-    }
-
-    fn ostree(&self, arguments: &[&str]) -> String {
-        let repo = format!("--repo={}/ostree/repo", self.path().display());
-        run("ostree", &[&[repo.as_str()], arguments].concat())
-    }
-
-    fn admin(&self, verb: &str, arguments: &[&str]) -> String {
-        let sysroot = format!("--sysroot={}", self.path().display());
-        run("ostree", &[&["admin", verb, &sysroot], arguments].concat())
-    }
-
-    /// Imports and deploys an image as a caller does.
-    fn apply(&self, image: &Image, source: &Source) -> Deployed {
-        let lock = self.lock();
-        let imported = engine::import(&lock.repo(), image, source, &(), &|| false).unwrap();
-        let kargs = vec!["root=LABEL=root".to_owned(), "quiet".to_owned()];
-        let options = DeployOptions {
-            stateroot: Some("os".to_owned()),
-            kargs,
-        };
-        engine::deploy(&lock, &image.imgref, &imported.commit, &options).unwrap()
-    }
-
-    /// Returns the options of the loader entry that boots first.
-    fn default_options(&self) -> String {
-        let mut entries: Vec<_> = std::fs::read_dir(self.path().join("boot/loader/entries"))
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .collect();
-        entries.sort();
-        let entry = std::fs::read_to_string(entries.last().unwrap()).unwrap();
-        let options = entry.lines().find_map(|line| line.strip_prefix("options "));
-        options.unwrap().to_owned()
-    }
-}
-
-impl Drop for TestSysroot {
-    fn drop(&mut self) {
-        // Roots of deployments are immutable.
-        let _ = Command::new("chattr")
-            .args(["-R", "-i"])
-            .arg(self.path().join("ostree"))
-            .output();
-    }
-}
+use support::{TestSysroot, run};
 
 /// A release of two layers; the first is the same in all.
 fn release(source: &mut Source, version: &str) -> Image {
@@ -269,7 +184,7 @@ fn privileged_one_updater_at_a_time() {
     let held = sysroot.lock();
     let refused = engine::lock(Some(sysroot.path()));
     assert!(matches!(&refused, Err(OstreeError::Locked)), "{refused:?}");
-    assert_eq!(refused.err().and_then(|error| error.hint()).is_some(), true);
+    assert!(refused.err().and_then(|error| error.hint()).is_some());
     // Looking needs no lock.
     assert_eq!(sysroot.status().pending, None);
     drop(held);

@@ -564,9 +564,11 @@ fn records_are_right(road: &Road, target: &Target) {
             .stdout;
         let manifest = manifest.trim().trim_matches('\'').to_owned();
         assert_eq!(Digest::of(manifest.as_bytes()).to_string(), digest);
-        // The host goes on following the registry, by the reference it began with.
+        // Each release says where it came from; the host goes on following the reference it began with.
+        let source = format!("{}:{version}", road.repository());
+        assert_eq!(deployment["source"], source);
         let image = format!("{}:1.0.0", road.repository());
-        assert_eq!(deployment["image"], image);
+        assert_eq!(deployment["follows"], image);
         let origin = fs::read_to_string(format!("{}.origin", root.display())).unwrap();
         let line = format!("container-image-reference=ostree-unverified-registry:{image}");
         assert!(origin.lines().any(|found| found == line), "{origin}");

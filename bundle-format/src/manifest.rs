@@ -3,6 +3,7 @@
 //! Threats: documents that pose as another kind, descriptors without end. Defences: the kind comes
 //! from the descriptor that led here and has to agree with the document; lists are capped.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -15,7 +16,7 @@ use crate::{Descriptor, Limits, media_type};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Document {
     /// An image or artifact manifest.
-    Manifest(Manifest),
+    Manifest(Box<Manifest>),
     /// An image index.
     Index(Index),
 }
@@ -86,7 +87,7 @@ impl Document {
         } else if is_manifest(media_type) {
             let manifest: Manifest = json::parse(bytes, limits)?;
             let (named, count) = (manifest.media_type.clone(), manifest.layers.len());
-            (Self::Manifest(manifest), named, count)
+            (Self::Manifest(Box::new(manifest)), named, count)
         } else {
             return Err(fail(alloc::format!(
                 "{media_type:?} is neither a manifest nor an index"

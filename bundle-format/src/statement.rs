@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chunk::{CHUNK_BYTES, chunk_count};
 use crate::json::{self, JsonError};
+use crate::manifest::is_document;
 use crate::{Descriptor, Digest, Limits};
 
 /// `_type` of every statement.
@@ -227,6 +228,10 @@ impl Release {
                 let problem = alloc::format!("names {}, which blobs does not list", entry.digest);
                 return Err(member("index", problem));
             }
+            if !is_document(&entry.media_type) {
+                let problem = alloc::format!("names {} as no manifest or index", entry.digest);
+                return Err(member("index", problem));
+            }
             if entry.artifact_type.as_deref() == Some(crate::media_type::RELEASE) {
                 return Err(member("index", "lists a release statement".to_string()));
             }
@@ -349,6 +354,7 @@ mod tests {
             ("source", |r| r.source = "a b".into()),
             ("index", |r| r.index.clear()),
             ("index", |r| r.index[0].size += 1),
+            ("index", |r| r.index[0].media_type = "text/plain".into()),
             ("index", |r| r.index.push(r.index[0].clone())),
             ("index", |r| {
                 r.index[0].artifact_type = Some(media_type::RELEASE.into())

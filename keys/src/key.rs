@@ -10,7 +10,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bundle_format::Digest;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
-use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey};
+use ed25519_dalek::pkcs8::{
+    DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, KeypairBytes,
+};
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 
 use crate::KeyError;
@@ -153,8 +155,12 @@ impl PrivateKey {
     /// # Errors
     /// Fails where the key cannot be encoded.
     pub fn to_pem(&self) -> Result<zeroize::Zeroizing<String>, KeyError> {
-        self.key
-            .to_pkcs8_pem(LineEnding::LF)
+        // Version 1, without the public half: OpenSSL 3.0 does not read version 2.
+        let pair = KeypairBytes {
+            secret_key: self.key.to_bytes(),
+            public_key: None,
+        };
+        pair.to_pkcs8_pem(LineEnding::LF)
             .map_err(|e| KeyError::Malformed {
                 expected: "a private key that can be encoded",
                 cause: e.to_string(),

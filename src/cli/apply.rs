@@ -3,10 +3,8 @@
 use std::path::PathBuf;
 
 use bundle::exit::ExitStatus;
-use bundle::layout::Medium;
 use bundle::ostree::DeployOptions;
-use bundle::{Error, apply, verify};
-use bundle_format::Limits;
+use bundle::{apply, verify};
 use serde::Serialize;
 
 use super::output::{Output, table};
@@ -48,16 +46,27 @@ struct ApplyReport {
 impl Args {
     pub(crate) fn run(&self, output: &Output) -> Outcome {
         let root = files::trust_root(&self.trust_root)?;
-        let medium = Medium::open(&self.path, &Limits::DEFAULT)
-            .map_err(|e| Error::file("opening", &self.path, e))?;
+        let medium = verify::medium(&self.path)?;
         let bundle = verify::open(medium, &root)?;
-        let options =
-            DeployOptions { stateroot: self.stateroot.clone(), kargs: self.kargs.clone() };
-        let done = apply::apply(&bundle, self.sysroot.as_deref(), &options, &output.progress())?;
+        let options = DeployOptions {
+            stateroot: self.stateroot.clone(),
+            kargs: self.kargs.clone(),
+        };
+        let done = apply::apply(
+            &bundle,
+            self.sysroot.as_deref(),
+            &options,
+            &output.progress()?,
+        )?;
         let deployment = DeploymentReport::of(&done.deployment);
         // What runs already needs no boot; elsewhere a sysroot is not ours to boot.
         let reboot_needed = !done.already && self.sysroot.is_none();
-        let text = text(&deployment, done.already, done.layers_imported, done.layers_reused);
+        let text = text(
+            &deployment,
+            done.already,
+            done.layers_imported,
+            done.layers_reused,
+        );
         let report = ApplyReport {
             changed: !done.already,
             reboot_needed,
@@ -66,7 +75,11 @@ impl Args {
             deployment,
         };
         output.result("bundle.apply.v1", &report, &text);
-        Ok(if reboot_needed { ExitStatus::RebootNeeded } else { ExitStatus::Done })
+        Ok(if reboot_needed {
+            ExitStatus::RebootNeeded
+        } else {
+            ExitStatus::Done
+        })
     }
 }
 
@@ -75,7 +88,11 @@ fn text(deployment: &DeploymentReport, already: bool, imported: usize, reused: u
     let what = match (already, deployment.staged) {
         (true, _) => "nothing: this release is deployed already".to_string(),
         (false, staged) => {
-            let when = if staged { "staged, needs a clean reboot" } else { "boots next" };
+            let when = if staged {
+                "staged, needs a clean reboot"
+            } else {
+                "boots next"
+            };
             format!("{when}; {imported} layers read, {reused} were there")
         }
     };

@@ -19,9 +19,11 @@ use super::{Outcome, files};
 /// the image (signatures, attestations, SBOMs) are copied unchanged. PATH is whole or absent; an
 /// interrupted export leaves PATH.partial, from which the next run goes on.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  bundle export docker://quay.io/os/appliance:1.2.3 -o \
+#[command(
+    after_help = "Example:\n  bundle export docker://quay.io/os/appliance:1.2.3 -o \
     /media/stick/appliance-1.2.3 \\\n    --sign-key release.pem --trust-root trust-root.json \
-    --product appliance --sequence 12")]
+    --product appliance --sequence 12"
+)]
 pub(crate) struct Args {
     /// docker://HOST/REPOSITORY:TAG, oci:DIRECTORY:TAG or oci-archive:FILE:TAG
     source: String,
@@ -47,7 +49,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOST/REPOSITORY:TAG")]
     reference: Option<String>,
     /// Platform to carry, OS/ARCH[/VARIANT] (repeatable) [default: this machine's]
-    #[arg(long = "platform", value_name = "PLATFORM", conflicts_with = "all_platforms")]
+    #[arg(
+        long = "platform",
+        value_name = "PLATFORM",
+        conflicts_with = "all_platforms"
+    )]
     platforms: Vec<Wanted>,
     /// Carry every platform of a multi-platform image
     #[arg(long)]
@@ -106,7 +112,7 @@ impl Args {
             version: self.release_version.clone(),
             reference: self.reference.clone(),
         };
-        let done = export(&source, &order, &root, &keys, &output.progress())?;
+        let done = export(&source, &order, &root, &keys, &output.progress()?)?;
         let release = &done.release;
         let report = ExportReport {
             path: self.output.clone(),
@@ -122,17 +128,32 @@ impl Args {
             reused: done.reused,
             referrers: release.index.len().saturating_sub(1),
         };
-        let tag = release.image().and_then(|i| i.annotations.get(media_type::REF_NAME)).cloned();
+        let tag = release
+            .image()
+            .and_then(|i| i.annotations.get(media_type::REF_NAME))
+            .cloned();
         let mut rows = vec![
             ("Bundle", report.path.display().to_string()),
-            ("Release", format!("{} {} ({})", report.product, report.version, report.sequence)),
+            (
+                "Release",
+                format!(
+                    "{} {} ({})",
+                    report.product, report.version, report.sequence
+                ),
+            ),
             ("Image", report.image.clone().unwrap_or_default()),
             ("Tag", tag.unwrap_or_default()),
             ("Referrers", report.referrers.to_string()),
-            ("Size", format!("{} in {} blobs", bytes(report.size), report.blobs)),
+            (
+                "Size",
+                format!("{} in {} blobs", bytes(report.size), report.blobs),
+            ),
         ];
         if report.reused > 0 {
-            rows.push(("Resumed", format!("{} were there already", bytes(report.reused))));
+            rows.push((
+                "Resumed",
+                format!("{} were there already", bytes(report.reused)),
+            ));
         }
         rows.extend(report.signers.iter().map(|id| ("Signed by", id.clone())));
         output.result("bundle.export.v1", &report, &table(&rows));

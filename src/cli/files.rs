@@ -13,8 +13,10 @@ use super::output::Output;
 
 /// Reads a trust root.
 pub(crate) fn trust_root(path: &Path) -> Result<TrustRoot, Error> {
-    TrustRoot::parse(&read(path)?, &Limits::DEFAULT)
-        .map_err(|source| Error::Key { path: path.into(), source })
+    TrustRoot::parse(&read(path)?, &Limits::DEFAULT).map_err(|source| Error::Key {
+        path: path.into(),
+        source,
+    })
 }
 
 /// Reads a private key; says so where others can read it too.
@@ -22,9 +24,15 @@ pub(crate) fn private_key(path: &Path, output: &Output) -> Result<PrivateKey, Er
     let text = zeroize::Zeroizing::new(text(path)?);
     let mode = fs::metadata(path).map_or(0, |meta| meta.permissions().mode());
     if mode & 0o077 != 0 {
-        output.say(&format!("warning: other users can read the private key {}", path.display()));
+        output.say(&format!(
+            "warning: other users can read the private key {}",
+            path.display()
+        ));
     }
-    PrivateKey::from_pem(&text).map_err(|source| Error::Key { path: path.into(), source })
+    PrivateKey::from_pem(&text).map_err(|source| Error::Key {
+        path: path.into(),
+        source,
+    })
 }
 
 /// Reads a public key, or the public half of a private one.
@@ -35,12 +43,19 @@ pub(crate) fn public_key(path: &Path) -> Result<PublicKey, Error> {
     } else {
         PublicKey::from_pem(&text)
     };
-    key.map_err(|source| Error::Key { path: path.into(), source })
+    key.map_err(|source| Error::Key {
+        path: path.into(),
+        source,
+    })
 }
 
 /// Writes a new file with the given mode; durable, never over another.
 pub(crate) fn create(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
-    let file = File::options().write(true).create_new(true).mode(mode).open(path);
+    let file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path);
     let mut file = file.map_err(|e| match e.kind() {
         std::io::ErrorKind::AlreadyExists => Error::Exists { path: path.into() },
         _ => Error::file("creating", path, e),
@@ -54,13 +69,18 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
     let fail = |e| Error::file("reading", path, e);
     let mut bytes = Vec::new();
     let cap = Limits::DEFAULT.trust_root_bytes;
-    File::open(path).and_then(|f| f.take(cap + 1).read_to_end(&mut bytes)).map_err(fail)?;
+    File::open(path)
+        .and_then(|f| f.take(cap + 1).read_to_end(&mut bytes))
+        .map_err(fail)?;
     Ok(bytes)
 }
 
 fn text(path: &Path) -> Result<String, Error> {
     String::from_utf8(read(path)?).map_err(|e| Error::Key {
         path: path.into(),
-        source: KeyError::Malformed { expected: "a PEM file", cause: e.utf8_error().to_string() },
+        source: KeyError::Malformed {
+            expected: "a PEM file",
+            cause: e.utf8_error().to_string(),
+        },
     })
 }

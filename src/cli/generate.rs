@@ -28,7 +28,7 @@ impl CompletionArgs {
     pub(crate) fn run(&self, output: &Output) -> Outcome {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "bundle", &mut script);
-        output.result("bundle.completion.v1", &(), &String::from_utf8_lossy(&script));
+        output.raw(&script);
         Ok(ExitStatus::Done)
     }
 }

@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use bundle::exit::ExitStatus;
-use bundle::layout::Medium;
-use bundle::{Error, verify};
-use bundle_format::{Descriptor, Limits, media_type};
+use bundle::verify;
+use bundle_format::{Descriptor, media_type};
 use serde::Serialize;
 
 use super::Outcome;
@@ -46,9 +45,7 @@ struct Item {
 
 impl Args {
     pub(crate) fn run(&self, output: &Output) -> Outcome {
-        let medium = Medium::open(&self.path, &Limits::DEFAULT)
-            .map_err(|e| Error::file("opening", &self.path, e))?;
-        let claim = verify::claim(&medium)?;
+        let claim = verify::claim(&verify::medium(&self.path)?)?;
         let release = &claim.release;
         let report = InspectReport {
             verified: false,
@@ -65,19 +62,37 @@ impl Args {
         };
         let mut rows = vec![
             ("Product", report.product.clone()),
-            ("Version", format!("{} (sequence {})", report.version, report.sequence)),
-            ("Created", report.created.clone().unwrap_or_else(|| "not stated".into())),
+            (
+                "Version",
+                format!("{} (sequence {})", report.version, report.sequence),
+            ),
+            (
+                "Created",
+                report
+                    .created
+                    .clone()
+                    .unwrap_or_else(|| "not stated".into()),
+            ),
             ("Source", report.source.clone()),
             ("Image", report.image.clone().unwrap_or_default()),
-            ("Size", format!("{} in {} blobs", bytes(report.size), report.blobs)),
+            (
+                "Size",
+                format!("{} in {} blobs", bytes(report.size), report.blobs),
+            ),
         ];
         rows.extend(report.signers.iter().map(|id| ("Names signer", id.clone())));
         for item in &report.contents {
             let what = item.artifact_type.as_ref().unwrap_or(&item.media_type);
-            let tag = item.tag.as_ref().map_or_else(String::new, |tag| format!(" tagged {tag}"));
+            let tag = item
+                .tag
+                .as_ref()
+                .map_or_else(String::new, |tag| format!(" tagged {tag}"));
             rows.push(("Contains", format!("{what} {}{tag}", item.digest)));
         }
-        rows.push(("Verified", "no; run `bundle verify` to check signature and content".into()));
+        rows.push((
+            "Verified",
+            "no; run `bundle verify` to check signature and content".into(),
+        ));
         output.result("bundle.inspect.v1", &report, &table(&rows));
         Ok(ExitStatus::Done)
     }

@@ -64,7 +64,10 @@ impl Command {
 }
 
 fn generate(out: &Path, output: &Output) -> Outcome {
-    let fail = |source: KeyError| Error::Key { path: out.into(), source };
+    let fail = |source: KeyError| Error::Key {
+        path: out.into(),
+        source,
+    };
     let private = PrivateKey::generate().map_err(fail)?;
     let public = private.public().map_err(fail)?;
     let public_path = public_path(out);

@@ -1,13 +1,17 @@
 //! Printing: data to standard output, talk to standard error, errors in one form.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the place that prints")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is the place that prints"
+)]
 
 use std::error::Error as _;
 use std::io::{self, Write as _};
 
 use bundle::Error;
 use bundle::exit::ExitStatus;
-use bundle::text::printable;
+use bundle::text::{printable, printable_json};
 use serde::Serialize;
 
 use super::Shared;
@@ -37,22 +41,31 @@ struct Failure<'a> {
 
 impl Output {
     pub(crate) fn new(shared: &Shared) -> Self {
-        Self { shared: shared.clone() }
+        Self {
+            shared: shared.clone(),
+        }
     }
 
     /// Writes a verb's result: `text` for people, `data` under `schema` with `--json`.
-    ///
-    /// A reader that went away, as `head` does, is no failure.
     pub(crate) fn result<T: Serialize>(&self, schema: &str, data: &T, text: &str) {
         let bytes = if self.shared.json {
             let document = Document { schema, data };
             let json = serde_json::to_string_pretty(&document);
-            json.unwrap_or_else(|e| format!("{{\"schema\":\"error\",\"message\":\"{e}\"}}")) + "\n"
+            let json =
+                json.unwrap_or_else(|e| format!("{{\"schema\":\"error\",\"message\":\"{e}\"}}"));
+            printable_json(&json) + "\n"
         } else {
             text.to_string()
         };
+        self.raw(bytes.as_bytes());
+    }
+
+    /// Writes what is the same with and without `--json`, such as a script.
+    ///
+    /// A reader that went away, as `head` does, is no failure.
+    pub(crate) fn raw(&self, bytes: &[u8]) {
         let mut out = io::stdout().lock();
-        if out.write_all(bytes.as_bytes()).and_then(|()| out.flush()).is_err() {
+        if out.write_all(bytes).and_then(|()| out.flush()).is_err() {
             // Nobody reads any more; there is nobody to tell.
         }
     }
@@ -60,7 +73,15 @@ impl Output {
     /// Tells people what happens, on standard error.
     pub(crate) fn say(&self, text: &str) {
         if !self.shared.quiet {
-            eprintln!("{text}");
+            eprintln!("{}", printable(text));
+        }
+    }
+
+    /// Says what is wrong and what to do about it, in the one form; `--quiet` does not silence it.
+    pub(crate) fn complain(&self, message: &str, hint: Option<String>) {
+        eprintln!("error: {}", printable(message));
+        if let Some(hint) = hint {
+            eprintln!("hint: {}", printable(&hint));
         }
     }
 
@@ -74,20 +95,22 @@ impl Output {
             cause = inner.source();
         }
         let (hint, status) = (error.hint(), error.status());
-        eprintln!("error: {message}");
-        if let Some(hint) = &hint {
-            eprintln!("hint: {hint}");
-        }
+        self.complain(&message, hint.clone());
         if self.shared.json {
             let code = error.code();
-            let failure = Failure { code, message, hint, exit_status: status as u8 };
+            let failure = Failure {
+                code,
+                message,
+                hint,
+                exit_status: status as u8,
+            };
             self.result("bundle.error.v1", &failure, "");
         }
         status
     }
 
     /// Returns the progress display the caller asked for.
-    pub(crate) fn progress(&self) -> Bar {
+    pub(crate) fn progress(&self) -> Result<Bar, Error> {
         Bar::new(self.shared.quiet, self.shared.progress_fd)
     }
 }

@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bundle::Error;
 use bundle::progress::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags};
 use serde::Serialize;
 
 /// Lines on `--progress-fd` come no more often than this.
@@ -38,7 +40,17 @@ struct Line<'a> {
 }
 
 impl Bar {
-    pub(crate) fn new(quiet: bool, progress_fd: Option<i32>) -> Self {
+    pub(crate) fn new(quiet: bool, progress_fd: Option<i32>) -> Result<Self, Error> {
+        let out = progress_fd
+            .map(open)
+            .transpose()
+            .map_err(|e| Error::Usage {
+                option: "--progress-fd".into(),
+                problem: e.to_string(),
+                hint:
+                    "give the number of a descriptor that is open, as in `--progress-fd 3 3>FILE`"
+                        .into(),
+            })?;
         let target = if quiet || !io::stderr().is_terminal() {
             ProgressDrawTarget::hidden()
         } else {
@@ -55,28 +67,42 @@ impl Bar {
             let first = signal_hook::flag::register(signal, Arc::clone(&interrupted));
             debug_assert!(second.is_ok() && first.is_ok());
         }
-        Self {
+        Ok(Self {
             bar: ProgressBar::with_draw_target(None, target),
-            lines: progress_fd.and_then(open).map(|out| {
+            lines: out.map(|out| {
                 let (stage, last) = (String::new(), Instant::now());
-                Mutex::new(Lines { out, stage, total: 0, last })
+                Mutex::new(Lines {
+                    out,
+                    stage,
+                    total: 0,
+                    last,
+                })
             }),
             done: AtomicU64::new(0),
             interrupted,
-        }
+        })
     }
 }
 
-/// Duplicates the caller's descriptor; one that is not open shows nothing.
-fn open(fd: i32) -> Option<File> {
-    let path = format!("/proc/self/fd/{fd}");
-    File::options().append(true).open(&path).or_else(|_| File::create(path)).ok()
+/// Duplicates the caller's descriptor, be it a file, a pipe or a socket.
+fn open(fd: i32) -> io::Result<File> {
+    let me = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?;
+    Ok(File::from(rustix::process::pidfd_getfd(
+        me,
+        fd,
+        PidfdGetfdFlags::empty(),
+    )?))
 }
 
 impl Lines {
     fn write(&mut self, done: u64) {
         let schema = "bundle.progress.v1";
-        let line = Line { schema, stage: &self.stage, done, total: self.total };
+        let line = Line {
+            schema,
+            stage: &self.stage,
+            done,
+            total: self.total,
+        };
         if let Ok(mut text) = serde_json::to_vec(&line) {
             text.push(b'\n');
             // A reader that left does not stop the work.

@@ -42,6 +42,10 @@ impl Args {
             rows.push(("Dropped", "the staged deployment".into()));
         }
         output.result("bundle.rollback.v1", &report, &table(&rows));
-        Ok(if report.reboot_needed { ExitStatus::RebootNeeded } else { ExitStatus::Done })
+        Ok(if report.reboot_needed {
+            ExitStatus::RebootNeeded
+        } else {
+            ExitStatus::Done
+        })
     }
 }

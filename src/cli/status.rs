@@ -33,7 +33,8 @@ pub(crate) struct DeploymentReport {
     version: Option<String>,
     product: Option<String>,
     sequence: Option<u64>,
-    image: Option<String>,
+    source: Option<String>,
+    follows: Option<String>,
     manifest_digest: Option<String>,
     statement: Option<String>,
     signers: Vec<String>,
@@ -51,7 +52,8 @@ impl DeploymentReport {
             version: deployment.version.clone(),
             product: own(metadata::PRODUCT),
             sequence: own(metadata::SEQUENCE).and_then(|text| text.parse().ok()),
-            image: deployment.imgref.clone(),
+            source: own(metadata::SOURCE),
+            follows: deployment.imgref.clone(),
             manifest_digest: deployment.manifest_digest.clone(),
             statement: own(metadata::STATEMENT),
             signers: own(metadata::SIGNERS)
@@ -77,9 +79,15 @@ impl DeploymentReport {
         };
         let mut rows = vec![
             ("Release", release),
-            ("Image", self.image.clone().unwrap_or_else(unknown)),
-            ("Digest", self.manifest_digest.clone().unwrap_or_else(unknown)),
+            ("Source", self.source.clone().unwrap_or_else(unknown)),
+            (
+                "Digest",
+                self.manifest_digest.clone().unwrap_or_else(unknown),
+            ),
         ];
+        if let Some(follows) = &self.follows {
+            rows.push(("Follows", follows.clone()));
+        }
         rows.extend(self.signers.iter().map(|id| ("Signed by", id.clone())));
         let pinned = if self.pinned { ", pinned" } else { "" };
         let place = format!("{} {}.{}{pinned}", self.stateroot, self.commit, self.serial);
@@ -91,9 +99,8 @@ impl DeploymentReport {
 impl Args {
     pub(crate) fn run(&self, output: &Output) -> Outcome {
         let status = ostree::status(&ostree::open(self.sysroot.as_deref())?);
-        let report = |deployment: &Option<DeploymentStatus>| {
-            deployment.as_ref().map(DeploymentReport::of)
-        };
+        let report =
+            |deployment: &Option<DeploymentStatus>| deployment.as_ref().map(DeploymentReport::of);
         let report = StatusReport {
             booted: report(&status.booted),
             staged: report(&status.staged),
@@ -109,11 +116,19 @@ impl Args {
 fn text(report: &StatusReport) -> String {
     let named = [
         ("Booted", &report.booted),
-        ("Staged: takes over at the next clean reboot", &report.staged),
+        (
+            "Staged: takes over at the next clean reboot",
+            &report.staged,
+        ),
         ("Next: boots next", &report.pending),
-        ("Rollback: `bundle rollback` returns to it", &report.rollback),
+        (
+            "Rollback: `bundle rollback` returns to it",
+            &report.rollback,
+        ),
     ];
-    let named = named.into_iter().filter_map(|(title, d)| Some((title, d.as_ref()?)));
+    let named = named
+        .into_iter()
+        .filter_map(|(title, d)| Some((title, d.as_ref()?)));
     let other = report.other.iter().map(|deployment| ("Other", deployment));
     let blocks: Vec<_> = named
         .chain(other)
@@ -123,5 +138,9 @@ fn text(report: &StatusReport) -> String {
             format!("{title}\n{rows}")
         })
         .collect();
-    if blocks.is_empty() { "Nothing is deployed\n".into() } else { blocks.join("\n") }
+    if blocks.is_empty() {
+        "Nothing is deployed\n".into()
+    } else {
+        blocks.join("\n")
+    }
 }

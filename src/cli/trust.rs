@@ -87,18 +87,28 @@ fn init(args: &InitArgs, output: &Output) -> Outcome {
         hint: hint.into(),
     };
     check_product(&args.product).map_err(|problem| {
-        usage("--product", problem, "use lower-case letters, digits, dots, dashes and underscores")
+        usage(
+            "--product",
+            problem,
+            "use lower-case letters, digits, dots, dashes and underscores",
+        )
     })?;
     let signers = args
         .keys
         .iter()
         .map(|path| files::private_key(path, output))
         .collect::<Result<Vec<_>, _>>()?;
-    let root_keys =
-        args.keys.iter().map(|path| files::public_key(path)).collect::<Result<Vec<_>, _>>()?;
+    let root_keys = args
+        .keys
+        .iter()
+        .map(|path| files::public_key(path))
+        .collect::<Result<Vec<_>, _>>()?;
     let release_keys = match args.release_keys.as_slice() {
         [] => root_keys.clone(),
-        paths => paths.iter().map(|path| files::public_key(path)).collect::<Result<_, _>>()?,
+        paths => paths
+            .iter()
+            .map(|path| files::public_key(path))
+            .collect::<Result<_, _>>()?,
     };
     let roles = BTreeMap::from([
         (Role::Root, (root_keys, args.threshold)),
@@ -109,7 +119,10 @@ fn init(args: &InitArgs, output: &Output) -> Outcome {
             let hint = "a threshold is at least 1 and at most the number of different keys";
             usage("--threshold or --release-threshold", problem, hint)
         }
-        source => Error::Key { path: args.out.clone(), source },
+        source => Error::Key {
+            path: args.out.clone(),
+            source,
+        },
     })?;
     files::create(&args.out, &bytes, 0o644)?;
     show(&files::trust_root(&args.out)?, output);
@@ -122,10 +135,19 @@ fn show(root: &TrustRoot, output: &Output) {
         ("Version", root.version().to_string()),
         ("Fingerprint", root.digest().to_string()),
     ];
-    let names: Vec<_> = root.roles().keys().map(|role| format!("Role {role}")).collect();
+    let names: Vec<_> = root
+        .roles()
+        .keys()
+        .map(|role| format!("Role {role}"))
+        .collect();
     for (name, role) in names.iter().zip(root.roles().values()) {
         let of = format!("{} of {} keys", role.threshold, role.keyids.len());
-        let ids = role.keyids.iter().map(|id| id.to_hex()).collect::<Vec<_>>().join(", ");
+        let ids = role
+            .keyids
+            .iter()
+            .map(|id| id.to_hex())
+            .collect::<Vec<_>>()
+            .join(", ");
         rows.push((name.as_str(), format!("{of}: {ids}")));
     }
     let report = RootReport {
@@ -137,10 +159,20 @@ fn show(root: &TrustRoot, output: &Output) {
             .iter()
             .map(|(role, keys)| {
                 let keyids = keys.keyids.iter().map(|id| id.to_hex()).collect();
-                (*role, RoleReport { threshold: keys.threshold, keyids })
+                (
+                    *role,
+                    RoleReport {
+                        threshold: keys.threshold,
+                        keyids,
+                    },
+                )
             })
             .collect(),
-        keys: root.keys().iter().map(|(id, key)| (id.to_hex(), key.to_base64())).collect(),
+        keys: root
+            .keys()
+            .iter()
+            .map(|(id, key)| (id.to_hex(), key.to_base64()))
+            .collect(),
     };
     output.result("bundle.trust-root.v1", &report, &table(&rows));
 }

@@ -3,10 +3,8 @@
 use std::path::PathBuf;
 
 use bundle::exit::ExitStatus;
-use bundle::layout::Medium;
 use bundle::verify::Problem;
 use bundle::{Error, verify, worst};
-use bundle_format::Limits;
 use serde::Serialize;
 
 use super::output::{Output, bytes, table};
@@ -52,9 +50,15 @@ struct ProblemReport {
 impl Args {
     pub(crate) fn run(&self, output: &Output) -> Outcome {
         let root = files::trust_root(&self.trust_root)?;
-        let medium = Medium::open(&self.path, &Limits::DEFAULT)
-            .map_err(|e| Error::file("opening", &self.path, e))?;
-        let found = verify::check(medium, &root, &output.progress())?;
+        let found = match verify::medium(&self.path) {
+            Ok(medium) => verify::check(medium, &root, &output.progress()?)?,
+            Err(Error::Rejected { problems, .. }) => verify::Report {
+                release: None,
+                signers: Default::default(),
+                problems,
+            },
+            Err(error) => return Err(error),
+        };
         let release = found.release.as_ref();
         let report = VerifyReport {
             verified: found.problems.is_empty(),
@@ -74,10 +78,11 @@ impl Args {
         }
         let path = &self.path;
         let count = found.problems.len();
-        output.say(&format!("error: {}: {count} problem(s), see above", path.display()));
-        if let Some(first) = found.problems.first() {
-            output.say(&format!("hint: {}", first.hint()));
-        }
+        let hint = found.problems.first().map(Problem::hint);
+        output.complain(
+            &format!("{}: {count} problem(s), see above", path.display()),
+            hint,
+        );
         Ok(worst(&found.problems))
     }
 }
@@ -87,14 +92,25 @@ fn text(report: &VerifyReport, problems: &[Problem]) -> String {
     if let (Some(product), Some(version), Some(sequence)) =
         (&report.product, &report.version, report.sequence)
     {
-        rows.push(("Release", format!("{product} {version} (sequence {sequence})")));
+        rows.push((
+            "Release",
+            format!("{product} {version} (sequence {sequence})"),
+        ));
         rows.push(("Source", report.source.clone().unwrap_or_default()));
         rows.push(("Image", report.image.clone().unwrap_or_default()));
         rows.extend(report.signers.iter().map(|id| ("Signed by", id.clone())));
         rows.push(("Size", bytes(report.size.unwrap_or_default())));
     }
-    let verdict = if report.verified { "yes: every byte is what was signed" } else { "NO" };
-    rows.extend(problems.iter().map(|problem| ("Problem", problem.to_string())));
+    let verdict = if report.verified {
+        "yes: every byte is what was signed"
+    } else {
+        "NO"
+    };
+    rows.extend(
+        problems
+            .iter()
+            .map(|problem| ("Problem", problem.to_string())),
+    );
     rows.push(("Verified", verdict.into()));
     table(&rows)
 }

@@ -15,7 +15,9 @@ use std::thread;
 
 use bundle_format::chunk::{CHUNK_BYTES, chunk_count};
 use bundle_format::layout::{EMPTY, index_json, release_manifest};
-use bundle_format::{BlobEntry, Chunks, Descriptor, Digest, Limits, Release, media_type};
+use bundle_format::{
+    BlobEntry, Chunks, Descriptor, Digest, Limits, Release, check_version, media_type,
+};
 use bundle_keys::{PrivateKey, Role, TrustRoot};
 use oci_spec::image::ImageConfiguration;
 
@@ -26,12 +28,15 @@ use crate::Error;
 use crate::layout::{Finished, Staging};
 use crate::platform::Choice;
 use crate::progress::Progress;
-use crate::registry::RegistryError;
+use crate::registry::{Reference, RegistryError};
 
 /// Blobs that are copied at the same time.
 const PARALLEL: usize = 4;
 /// Whole tries for a blob whose bytes turn out wrong.
 const TRIES: usize = 2;
+
+const VERSION_LABEL: &str = "org.opencontainers.image.version";
+const CREATED_LABEL: &str = "org.opencontainers.image.created";
 
 /// What to export, under which name, for whom.
 #[derive(Debug)]
@@ -74,9 +79,11 @@ pub fn export(
     progress: &dyn Progress,
 ) -> Result<Exported, Error> {
     check_signers(root, keys)?;
-    let staging = Staging::open(&order.output)?;
+    Staging::check_target(&order.output)?;
     let image = source.image()?;
     let mut contents = Contents::of(source, &image, &order.platforms)?;
+    let names = Names::of(source, order, &contents)?;
+    let staging = Staging::open(&order.output)?;
     contents.add_own(BlobEntry {
         digest: Digest::of(EMPTY),
         size: EMPTY.len() as u64,
@@ -92,7 +99,22 @@ pub fn export(
         let chunks = bytes.chunks(CHUNK_BYTES as usize).map(Digest::of).collect();
         copy.chunks.insert(entry.digest, chunks);
     }
-    let release = describe_release(source, order, root, &contents, &copy, &staging)?;
+    let blobs = contents.entries();
+    let index = staging.put(&chunk_index(&blobs, &copy.chunks)?)?;
+    let release = Release {
+        critical: Vec::new(),
+        product: root.product().into(),
+        version: names.version,
+        sequence: order.sequence,
+        created: names.created,
+        source: names.reference,
+        index: contents.index,
+        blobs,
+        chunks: Chunks {
+            size: CHUNK_BYTES,
+            index,
+        },
+    };
     let signers = seal(release.clone(), &copy.chunks, keys, staging)?;
     Ok(Exported {
         release,
@@ -242,76 +264,59 @@ fn copy_blob(
     })
 }
 
-/// Says what the release is: from the order, the trust root and the image's own labels.
-fn describe_release(
-    source: &Source,
-    order: &Order,
-    root: &TrustRoot,
-    contents: &Contents,
-    copy: &Copy,
-    staging: &Staging,
-) -> Result<Release, Error> {
-    let config = match &contents.config {
-        Some(config) => read_config(config, staging),
-        None => None,
-    };
-    let label = |name: &str| {
-        let config = config.as_ref()?.config().as_ref()?;
-        config.labels().as_ref()?.get(name).cloned()
-    };
-    let usage = |option: &str, problem: &str, hint: &str| Error::Usage {
-        option: option.into(),
-        problem: problem.into(),
-        hint: hint.into(),
-    };
-    let version = order
-        .version
-        .clone()
-        .or_else(|| label("org.opencontainers.image.version"))
-        .ok_or_else(|| {
-            let problem = "the image has no label org.opencontainers.image.version";
-            usage("--version", problem, "give the version with --version")
-        })?;
-    let reference = order
-        .reference
-        .clone()
-        .or_else(|| source.reference())
-        .ok_or_else(|| {
-            let problem = "a layout does not say which registry reference hosts follow";
-            usage(
-                "--reference",
-                problem,
-                "give it, such as --reference quay.io/os/appliance:1.2.3",
-            )
-        })?;
-    let created = label("org.opencontainers.image.created")
-        .or_else(|| config.as_ref()?.created().clone())
-        .filter(|created| created.len() <= 40);
-    let blobs = contents.entries();
-    let index = staging.put(&chunk_index(&blobs, &copy.chunks)?)?;
-    Ok(Release {
-        critical: Vec::new(),
-        product: root.product().into(),
-        version,
-        sequence: order.sequence,
-        created,
-        source: reference,
-        index: contents.index.clone(),
-        blobs,
-        chunks: Chunks {
-            size: CHUNK_BYTES,
-            index,
-        },
-    })
+/// What the release is called: from the order, else from the image's own labels.
+struct Names {
+    version: String,
+    created: Option<String>,
+    reference: String,
 }
 
-/// Reads the image's configuration for its labels; artifacts have none, which is no failure.
-fn read_config(config: &Descriptor, staging: &Staging) -> Option<ImageConfiguration> {
-    if config.size > Limits::DEFAULT.manifest_bytes {
-        return None;
+impl Names {
+    /// Settles the names before the long copy, so that what is missing is asked for at once.
+    fn of(source: &Source, order: &Order, contents: &Contents) -> Result<Self, Error> {
+        let config = contents.config.as_deref().and_then(parse_config);
+        let label = |name: &str| {
+            let config = config.as_ref()?.config().as_ref()?;
+            config.labels().as_ref()?.get(name).cloned()
+        };
+        let usage = |option: &str, problem: String, hint: &str| Error::Usage {
+            option: option.into(),
+            problem,
+            hint: hint.into(),
+        };
+        let version = order.version.clone().or_else(|| label(VERSION_LABEL));
+        let hint = "give the version with --version; letters, digits and . _ - + ~ : may be in it";
+        let version = version.ok_or_else(|| {
+            usage(
+                "--version",
+                format!("the image has no label {VERSION_LABEL}"),
+                hint,
+            )
+        })?;
+        check_version(&version).map_err(|problem| usage("--version", problem, hint))?;
+        let reference = order.reference.clone().or_else(|| source.reference());
+        let hint = "give it, such as --reference quay.io/os/appliance:1.2.3";
+        let reference = reference.ok_or_else(|| {
+            let problem = "a layout does not say which registry reference hosts follow";
+            usage("--reference", problem.into(), hint)
+        })?;
+        reference
+            .parse::<Reference>()
+            .map_err(|e| usage("--reference", e.to_string(), hint))?;
+        let created = label(CREATED_LABEL).or_else(|| config.as_ref()?.created().clone());
+        // A time that is none says nothing; the image stays what it is.
+        let created = created.filter(|text| text.parse::<jiff::Timestamp>().is_ok());
+        Ok(Self {
+            version,
+            created,
+            reference,
+        })
     }
-    let bytes = std::fs::read(staging.path().join(config.digest.blob_path())).ok()?;
-    bundle_format::json::parse(&bytes, &Limits::DEFAULT).ok()
+}
+
+/// Parses an image's configuration for its labels; artifacts have another, which is no failure.
+fn parse_config(bytes: &[u8]) -> Option<ImageConfiguration> {
+    bundle_format::json::parse(bytes, &Limits::DEFAULT).ok()
 }
 
 fn chunk_index(
@@ -354,13 +359,27 @@ fn seal(
         .map_err(|e| refuse(format!("the statement's {e}")))?;
     let envelope =
         bundle_keys::sign(media_type::IN_TOTO, payload, keys).map_err(|e| refuse(e.to_string()))?;
-    let envelope_blob = staging.put(&envelope.to_json())?;
+    let envelope_json = envelope.to_json();
+    let envelope_blob = staging.put(&envelope_json)?;
     let manifest = release_manifest(&release, envelope_blob);
     let manifest_blob = staging.put(&manifest)?;
+    let index_json = index_json(&release, &manifest);
+    // What no reader takes must not be signed away.
+    let limits = Limits::DEFAULT;
+    for (what, size, cap) in [
+        ("the envelope", envelope_json.len(), limits.envelope_bytes),
+        ("index.json", index_json.len(), limits.manifest_bytes),
+    ] {
+        if size as u64 > cap {
+            return Err(refuse(format!(
+                "{what} would have {size} bytes, at most {cap} are read"
+            )));
+        }
+    }
     // What a reader needs first lies first.
     let mut all = vec![manifest_blob, envelope_blob, release.chunks.index];
     all.extend(&release.blobs);
     debug_assert_eq!(chunks.len(), release.blobs.len());
-    staging.publish(&all, &index_json(&release, &manifest))?;
+    staging.publish(&all, &index_json)?;
     Ok(envelope.signatures.iter().map(|s| s.keyid).collect())
 }

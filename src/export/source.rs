@@ -3,9 +3,10 @@
 //! Threats: both are hostile. Defence: documents are hashed here before they are returned; blobs
 //! are hashed by whoever receives them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use bundle_format::layout::INDEX_PATH;
 use bundle_format::manifest::{Document, Index, is_document};
@@ -26,7 +27,7 @@ pub enum Source {
     /// A repository of a registry.
     Registry {
         /// The client.
-        client: Client,
+        client: Box<Client>,
         /// Repository, with the tag or digest asked for.
         reference: Reference,
     },
@@ -38,6 +39,8 @@ pub enum Source {
         index: Vec<Descriptor>,
         /// Tag asked for.
         tag: Option<String>,
+        /// What refers to what, found out once.
+        referrers: OnceLock<BTreeMap<Digest, Vec<Descriptor>>>,
     },
 }
 
@@ -58,7 +61,7 @@ impl Source {
                     usage(e.reason.to_string(), e.hint())
                 })?;
             return Ok(Self::Registry {
-                client: Client::new(options)?,
+                client: Box::new(Client::new(options)?),
                 reference,
             });
         }
@@ -88,6 +91,7 @@ impl Source {
             medium,
             index: index.manifests,
             tag,
+            referrers: OnceLock::new(),
         })
     }
 
@@ -108,7 +112,9 @@ impl Source {
                 mark(&mut image, &tag);
                 Ok(image)
             }
-            Self::Layout { medium, index, tag } => {
+            Self::Layout {
+                medium, index, tag, ..
+            } => {
                 let name = |d: &Descriptor| d.annotations.get(media_type::REF_NAME).cloned();
                 let fits = |d: &&Descriptor| match tag {
                     Some(tag) => name(d).as_ref() == Some(tag),
@@ -160,27 +166,31 @@ impl Source {
             Self::Registry { client, reference } => Ok(client
                 .manifest(&reference.with_digest(descriptor.digest))?
                 .bytes),
-            Self::Layout { .. } => {
-                if descriptor.size > Limits::DEFAULT.manifest_bytes {
-                    return Err(Error::Image {
-                        object: format!("manifest {}", descriptor.digest),
-                        problem: format!("has {} bytes", descriptor.size),
-                    });
-                }
-                let mut bytes = Vec::new();
-                self.blob(descriptor, 0, &mut |part| {
-                    bytes.extend_from_slice(part);
-                    Ok(())
-                })?;
-                if Digest::of(&bytes) != descriptor.digest {
-                    return Err(Error::Image {
-                        object: format!("manifest {}", descriptor.digest),
-                        problem: "differs from its digest".into(),
-                    });
-                }
-                Ok(bytes)
-            }
+            Self::Layout { .. } => self.small_blob(descriptor),
         }
+    }
+
+    /// Reads a small blob, such as a configuration; its bytes match its digest.
+    ///
+    /// # Errors
+    /// Fails where it is larger than manifests may be, has another digest, or cannot be read.
+    pub fn small_blob(&self, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {
+        let refuse = |problem: String| Error::Image {
+            object: format!("blob {}", descriptor.digest),
+            problem,
+        };
+        if descriptor.size > Limits::DEFAULT.manifest_bytes {
+            return Err(refuse(format!("has {} bytes", descriptor.size)));
+        }
+        let mut bytes = Vec::new();
+        self.blob(descriptor, 0, &mut |part| {
+            bytes.extend_from_slice(part);
+            Ok(())
+        })?;
+        if Digest::of(&bytes) != descriptor.digest {
+            return Err(refuse("differs from its digest".into()));
+        }
+        Ok(bytes)
     }
 
     /// Streams a blob from byte `start` on; the receiver checks its digest.
@@ -244,30 +254,46 @@ impl Source {
                     });
                 Ok(found.collect())
             }
-            Self::Layout { index, .. } => {
-                let prefix = format!("sha256-{}.", subject.to_hex());
-                let mut found = Vec::new();
-                for descriptor in index {
-                    let tag = descriptor.annotations.get(media_type::REF_NAME);
-                    let tagged = tag.is_some_and(|tag| tag.starts_with(&prefix));
-                    if tagged || self.refers(descriptor, subject)? {
-                        found.push(descriptor.clone());
+            Self::Layout {
+                index, referrers, ..
+            } => {
+                // Each document is read once, not once for every subject.
+                if referrers.get().is_none() {
+                    let mut found: BTreeMap<Digest, Vec<Descriptor>> = BTreeMap::new();
+                    for descriptor in index {
+                        for subject in self.subjects(descriptor)? {
+                            found.entry(subject).or_default().push(descriptor.clone());
+                        }
                     }
+                    referrers.get_or_init(|| found);
                 }
-                Ok(found)
+                Ok(referrers
+                    .get()
+                    .and_then(|all| all.get(&subject))
+                    .cloned()
+                    .unwrap_or_default())
             }
         }
     }
 
-    fn refers(&self, descriptor: &Descriptor, subject: Digest) -> Result<bool, Error> {
+    /// Returns what an entry of a layout's index refers to, by cosign's tag or by its manifest.
+    fn subjects(&self, descriptor: &Descriptor) -> Result<BTreeSet<Digest>, Error> {
+        let tag = descriptor.annotations.get(media_type::REF_NAME);
+        let tagged = tag
+            .and_then(|tag| tag.strip_prefix("sha256-")?.split_once('.'))
+            .and_then(|(hex, _)| format!("sha256:{hex}").parse().ok());
+        let mut subjects: BTreeSet<_> = tagged.into_iter().collect();
         let is_release = descriptor.artifact_type.as_deref() == Some(media_type::RELEASE);
-        if descriptor.digest == subject || is_release || !is_document(&descriptor.media_type) {
-            return Ok(false);
+        if is_release || !is_document(&descriptor.media_type) {
+            return Ok(subjects);
         }
         let bytes = self.document(descriptor)?;
-        let document = Document::parse(&bytes, &descriptor.media_type, &Limits::DEFAULT);
-        Ok(matches!(&document, Ok(Document::Manifest(manifest))
-            if manifest.subject.as_ref().is_some_and(|s| s.digest == subject)))
+        if let Ok(Document::Manifest(manifest)) =
+            Document::parse(&bytes, &descriptor.media_type, &Limits::DEFAULT)
+        {
+            subjects.extend(manifest.subject.map(|subject| subject.digest));
+        }
+        Ok(subjects)
     }
 }
 

@@ -1,9 +1,10 @@
 //! What belongs to an image: its documents, blobs and everything that refers to it.
 //!
 //! Threats: a registry that answers with documents without end or referrers that refer in circles.
-//! Defences: each digest is visited once and the number of blobs is capped.
+//! Defences: each digest is visited once; the number of blobs and the nesting of indexes are capped;
+//! a digest has one size, whoever names it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bundle_format::manifest::{Document, is_document};
 use bundle_format::{BlobEntry, Descriptor, Digest, Limits, media_type};
@@ -11,6 +12,15 @@ use bundle_format::{BlobEntry, Descriptor, Digest, Limits, media_type};
 use super::source::Source;
 use crate::Error;
 use crate::platform::{Choice, Wanted, describe};
+
+/// Media types of image configurations, which hold the image's labels.
+const CONFIGS: [&str; 2] = [
+    media_type::OCI_CONFIG,
+    "application/vnd.docker.container.image.v1+json",
+];
+
+/// Indexes inside indexes; registries have one level, rarely two.
+const DEPTH: usize = 8;
 
 /// Everything a bundle carries of an image.
 #[derive(Debug, Default)]
@@ -21,9 +31,10 @@ pub struct Contents {
     pub documents: Vec<(Descriptor, Vec<u8>)>,
     /// Every blob, documents included, in reading order.
     pub blobs: Vec<Descriptor>,
-    /// Configuration of the first image.
-    pub config: Option<Descriptor>,
-    seen: BTreeSet<Digest>,
+    /// Configuration of the first image, read already.
+    pub config: Option<Vec<u8>>,
+    sizes: BTreeMap<Digest, u64>,
+    walked: BTreeSet<Digest>,
 }
 
 impl Contents {
@@ -38,15 +49,15 @@ impl Contents {
         let mut contents = Self::default();
         let mut subjects = Vec::new();
         contents.index.push(image.clone());
-        contents.add(source, image, choice, &mut subjects)?;
+        contents.add(source, image, choice, &mut subjects, DEPTH)?;
         let mut next = 0;
         while let Some(subject) = subjects.get(next).copied() {
             next += 1;
             for referrer in source.referrers(subject)? {
-                if contents.seen.contains(&referrer.digest) {
+                if contents.sizes.contains_key(&referrer.digest) {
                     continue;
                 }
-                contents.add(source, &referrer, &Choice::All, &mut subjects)?;
+                contents.add(source, &referrer, &Choice::All, &mut subjects, DEPTH)?;
                 contents.index.push(referrer);
             }
         }
@@ -59,26 +70,48 @@ impl Contents {
         descriptor: &Descriptor,
         choice: &Choice,
         subjects: &mut Vec<Digest>,
+        depth: usize,
     ) -> Result<(), Error> {
-        if !self.note(descriptor)? {
+        self.note(descriptor)?;
+        if !self.walked.insert(descriptor.digest) {
             return Ok(());
         }
         if !is_document(&descriptor.media_type) {
-            return Ok(());
+            return Err(Error::Image {
+                object: descriptor.digest.to_string(),
+                problem: format!(
+                    "has the media type {:?}, which is no manifest or index",
+                    descriptor.media_type
+                ),
+            });
         }
+        let refuse = |problem: String| Error::Image {
+            object: format!("manifest {}", descriptor.digest),
+            problem,
+        };
+        let Some(deeper) = depth.checked_sub(1) else {
+            return Err(refuse(format!("is nested more than {DEPTH} deep")));
+        };
         subjects.push(descriptor.digest);
         let bytes = source.document(descriptor)?;
+        if bytes.len() as u64 != descriptor.size {
+            let (found, claimed) = (bytes.len(), descriptor.size);
+            return Err(refuse(format!(
+                "has {found} bytes, its descriptor says {claimed}"
+            )));
+        }
         let document = parse(descriptor, &bytes)?;
         self.documents.push((descriptor.clone(), bytes));
         match document {
             Document::Index(index) => {
                 for manifest in chosen(&index.manifests, choice)? {
-                    self.add(source, manifest, choice, subjects)?;
+                    self.add(source, manifest, choice, subjects, deeper)?;
                 }
             }
             Document::Manifest(manifest) => {
-                if self.config.is_none() && manifest.config.media_type != media_type::OCI_EMPTY {
-                    self.config = Some(manifest.config.clone());
+                let is_image = CONFIGS.contains(&manifest.config.media_type.as_str());
+                if self.config.is_none() && is_image {
+                    self.config = Some(source.small_blob(&manifest.config)?);
                 }
                 for part in [&manifest.config].into_iter().chain(&manifest.layers) {
                     self.note(part)?;
@@ -88,10 +121,17 @@ impl Contents {
         Ok(())
     }
 
-    /// Notes a blob; false where it is known already.
-    fn note(&mut self, descriptor: &Descriptor) -> Result<bool, Error> {
-        if !self.seen.insert(descriptor.digest) {
-            return Ok(false);
+    /// Notes a blob, once.
+    fn note(&mut self, descriptor: &Descriptor) -> Result<(), Error> {
+        match self.sizes.insert(descriptor.digest, descriptor.size) {
+            None => {}
+            Some(size) if size == descriptor.size => return Ok(()),
+            Some(size) => {
+                return Err(Error::Image {
+                    object: format!("blob {}", descriptor.digest),
+                    problem: format!("has two sizes, {size} and {}", descriptor.size),
+                });
+            }
         }
         if self.blobs.len() >= Limits::DEFAULT.blobs {
             return Err(Error::Image {
@@ -100,7 +140,7 @@ impl Contents {
             });
         }
         self.blobs.push(descriptor.clone());
-        Ok(true)
+        Ok(())
     }
 
     /// Returns the blobs that are still to be copied: all but the documents.
@@ -135,7 +175,7 @@ impl Contents {
             annotations: Default::default(),
             platform: None,
         };
-        self.note(&descriptor).map(|_| ())
+        self.note(&descriptor)
     }
 }
 

@@ -71,8 +71,7 @@ impl Medium {
     /// # Errors
     /// Fails where `path` is neither, or cannot be opened.
     pub fn open(path: &Path, limits: &Limits) -> io::Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let fd = rustix::fs::open(path, flags, Mode::empty())?;
+        let fd = rustix::fs::open(path, READ | OFlags::CLOEXEC, Mode::empty())?;
         let kind = match FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) {
             FileType::Directory => Kind::Directory(fd),
             FileType::RegularFile => Kind::Tar(TarIndex::read(File::from(fd), limits)?),
@@ -106,7 +105,7 @@ impl Medium {
             let place = entries.iter().position(|e| is_directory(e, directory));
             if let Some(place) = place {
                 entries.swap_remove(place);
-                let fd = open_beneath(root, directory, OFlags::DIRECTORY)?;
+                let fd = open_beneath(root, directory, READ | OFlags::DIRECTORY)?;
                 list(&fd, directory, &mut entries, limits)?;
             }
         }
@@ -117,26 +116,24 @@ impl Medium {
     /// Opens one file.
     ///
     /// # Errors
-    /// Fails where it is missing or no regular file; the latter says so in words.
+    /// Fails where it is missing or no regular file; the latter says so in words, under
+    /// [`io::ErrorKind::InvalidInput`].
     pub fn file(&self, path: &str) -> io::Result<MediumFile> {
         let root = match &self.kind {
             Kind::Tar(index) => return index.file(path),
             Kind::Directory(root) => root,
         };
-        let fd = open_beneath(root, path, OFlags::empty())?;
-        let stat = rustix::fs::fstat(&fd)?;
-        match kind_of(&stat) {
-            EntryKind::File { size } => {
-                // A hint to read ahead; a file system that cannot does not matter.
-                rustix::fs::fadvise(&fd, 0, None, rustix::fs::Advice::Sequential).ok();
-                Ok(MediumFile {
-                    file: Arc::new(File::from(fd)),
-                    start: 0,
-                    size,
-                })
-            }
-            EntryKind::Misplaced { what } => Err(io::Error::other(format!("is {what}"))),
-        }
+        // Looked at before it is opened: to open a device can start or rewind something.
+        regular(&open_beneath(root, path, OFlags::PATH)?)?;
+        let fd = open_beneath(root, path, READ)?;
+        let size = regular(&fd)?;
+        // A hint to read ahead; a file system that cannot does not matter.
+        rustix::fs::fadvise(&fd, 0, None, rustix::fs::Advice::Sequential).ok();
+        Ok(MediumFile {
+            file: Arc::new(File::from(fd)),
+            start: 0,
+            size,
+        })
     }
 
     /// Returns true for the path of a file that a layout has outside `blobs`.
@@ -174,10 +171,8 @@ impl MediumFile {
     /// Fails where it is larger or cannot be read.
     pub fn read_capped(&self, cap: u64) -> io::Result<Vec<u8>> {
         if self.size > cap {
-            return Err(io::Error::other(format!(
-                "has {} bytes, at most {cap} are read",
-                self.size
-            )));
+            let detail = format!("has {} bytes, at most {cap} are read", self.size);
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, detail));
         }
         let mut bytes = vec![0; usize::try_from(self.size).map_err(io::Error::other)?];
         self.read_exact_at(&mut bytes, 0)?;
@@ -190,8 +185,22 @@ fn is_directory(entry: &Entry, path: &str) -> bool {
         && matches!(&entry.kind, EntryKind::Misplaced { what } if what == "a directory")
 }
 
-fn open_beneath(root: &OwnedFd, path: &str, extra: OFlags) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY | extra;
+/// How everything is opened: for reading, without waiting for anybody.
+const READ: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+
+/// Returns the size of what is a regular file with one name, and refuses anything else.
+fn regular(fd: &OwnedFd) -> io::Result<u64> {
+    match kind_of(&rustix::fs::fstat(fd)?) {
+        EntryKind::File { size } => Ok(size),
+        EntryKind::Misplaced { what } => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("is {what}"),
+        )),
+    }
+}
+
+fn open_beneath(root: &OwnedFd, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
+    let flags = flags | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH
         | ResolveFlags::NO_SYMLINKS
         | ResolveFlags::NO_MAGICLINKS

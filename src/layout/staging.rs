@@ -4,19 +4,25 @@
 //! ends in `.partial` and goes on where it stopped. What an earlier run left is hashed again before
 //! it counts. Publishing removes whatever the bundle does not list, makes everything durable and
 //! renames the directory, so that PATH is whole or absent at every instant.
+//!
+//! Threat: PATH lies where others can write, and links wait in PATH.partial to have something else
+//! overwritten. Defence: everything is opened relative to directory handles and without following
+//! links; a file with a second name is refused.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bundle_format::chunk::CHUNK_BYTES;
 use bundle_format::layout::{BLOBS_PATH, INDEX_PATH, OCI_LAYOUT, OCI_LAYOUT_PATH};
 use bundle_format::{BlobEntry, Digest};
 use cap_std_ext::cap_std;
+use cap_std_ext::dirext::CapStdExtDirExt as _;
 use ocidir::OciDir;
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags};
 use sha2::{Digest as _, Sha256};
 
 use crate::Error;
@@ -27,6 +33,8 @@ pub struct Staging {
     target: PathBuf,
     path: PathBuf,
     lock: OwnedFd,
+    blobs: Arc<OwnedFd>,
+    dir: cap_std::fs::Dir,
     layout: OciDir,
 }
 
@@ -34,8 +42,11 @@ pub struct Staging {
 #[derive(Debug)]
 pub struct BlobWriter {
     blob: BlobEntry,
-    partial: PathBuf,
-    whole: PathBuf,
+    blobs: Arc<OwnedFd>,
+    partial: String,
+    whole: String,
+    /// For messages.
+    path: PathBuf,
     file: File,
     received: u64,
     hash: Sha256,
@@ -57,16 +68,25 @@ pub enum Finished {
 }
 
 impl Staging {
+    /// Refuses a target that exists, before anything is fetched for it.
+    ///
+    /// # Errors
+    /// [`Error::Exists`].
+    pub fn check_target(target: &Path) -> Result<(), Error> {
+        match target.symlink_metadata() {
+            Ok(_) => Err(Error::Exists {
+                path: target.into(),
+            }),
+            Err(_) => Ok(()),
+        }
+    }
+
     /// Opens `TARGET.partial`, making it or going on with what an earlier run left.
     ///
     /// # Errors
     /// Fails where the target exists, another run holds the lock, or the directory cannot be made.
     pub fn open(target: &Path) -> Result<Self, Error> {
-        if target.symlink_metadata().is_ok() {
-            return Err(Error::Exists {
-                path: target.into(),
-            });
-        }
+        Self::check_target(target)?;
         let name = target.file_name().ok_or_else(|| Error::Usage {
             option: "--output".into(),
             problem: format!("{} has no name for a bundle", target.display()),
@@ -91,14 +111,19 @@ impl Staging {
                 e => Error::file("locking", &path, e.into()),
             },
         )?;
-        let dir = cap_std::fs::Dir::open_ambient_dir(&path, cap_std::ambient_authority())
-            .map_err(|e| Error::file("opening", &path, e))?;
-        let layout =
-            OciDir::ensure(dir).map_err(|e| Error::file("creating", &path, io::Error::other(e)))?;
+        let fail = |e: io::Error| Error::file("opening", &path, e);
+        let dir = cap_std::fs::Dir::reopen_dir(&lock).map_err(fail)?;
+        let layout = OciDir::ensure(dir.try_clone().map_err(fail)?)
+            .map_err(|e| Error::file("creating", &path, into_io(e)))?;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        let blobs = rustix::fs::openat2(&lock, BLOBS_PATH, flags, Mode::empty(), resolve)
+            .map_err(|e| Error::file("opening", path.join(BLOBS_PATH), e.into()))?;
         Ok(Self {
             target: target.into(),
             path,
             lock,
+            blobs: Arc::new(blobs),
+            dir,
             layout,
         })
     }
@@ -113,22 +138,24 @@ impl Staging {
     /// # Errors
     /// Fails where the file cannot be made or read back.
     pub fn blob(&self, blob: BlobEntry) -> Result<BlobWriter, Error> {
-        let whole = self.path.join(blob.digest.blob_path());
-        let partial = whole.with_extension("partial");
-        if !partial.exists() && whole.exists() {
-            fs::rename(&whole, &partial).map_err(|e| Error::file("resuming", &whole, e))?;
+        let whole = blob.digest.to_hex();
+        let partial = format!("{whole}.partial");
+        let path = self.path.join(BLOBS_PATH).join(&partial);
+        let fail = |e: io::Error| Error::file("resuming", &path, e);
+        if !exists(&self.blobs, &partial).map_err(fail)? {
+            match rustix::fs::renameat(&*self.blobs, &whole, &*self.blobs, &partial) {
+                Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+                Err(e) => return Err(fail(e.into())),
+            }
         }
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&partial)
-            .map_err(|e| Error::file("creating", &partial, e))?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK;
+        let file = open_plain(&self.blobs, &partial, flags).map_err(fail)?;
         let mut writer = BlobWriter {
             blob,
+            blobs: Arc::clone(&self.blobs),
             partial,
             whole,
+            path,
             file,
             received: 0,
             hash: Sha256::new(),
@@ -138,7 +165,7 @@ impl Staging {
         };
         writer
             .rehash()
-            .map_err(|e| Error::file("resuming", &writer.partial, e))?;
+            .map_err(|e| Error::file("resuming", &writer.path, e))?;
         Ok(writer)
     }
 
@@ -174,11 +201,21 @@ impl Staging {
     /// # Errors
     /// Fails where something cannot be written; the staging directory then stays.
     pub fn publish(self, blobs: &[BlobEntry], index_json: &[u8]) -> Result<(), Error> {
-        self.drop_others(blobs)?;
+        let keep: BTreeSet<_> = blobs.iter().map(|b| b.digest.to_hex()).collect();
+        let layout = |name: &str| ["blobs", OCI_LAYOUT_PATH, INDEX_PATH].contains(&name);
+        self.sweep("", &layout)?;
+        self.sweep("blobs", &|name| name == "sha256")?;
+        self.sweep(BLOBS_PATH, &|name| keep.contains(name))?;
+        for name in &keep {
+            readable(&self.blobs, name)
+                .map_err(|e| Error::file("writing", self.path.join(BLOBS_PATH).join(name), e))?;
+        }
         for (name, bytes) in [(OCI_LAYOUT_PATH, OCI_LAYOUT), (INDEX_PATH, index_json)] {
-            let path = self.path.join(name);
-            fs::write(&path, bytes).map_err(|e| Error::file("writing", &path, e))?;
-            readable(&path)?;
+            // Replaces whatever has the name, without writing through it.
+            self.dir
+                .atomic_write(name, bytes)
+                .and_then(|()| readable(&self.lock, name))
+                .map_err(|e| Error::file("writing", self.path.join(name), e))?;
         }
         if is_tar(&self.target) {
             return self.publish_tar(blobs);
@@ -206,25 +243,22 @@ impl Staging {
         self.sync()
     }
 
-    fn drop_others(&self, blobs: &[BlobEntry]) -> Result<(), Error> {
-        let keep: BTreeSet<_> = blobs.iter().map(|b| b.digest.to_hex()).collect();
-        let blobs_path = self.path.join(BLOBS_PATH);
-        let fail = |e| Error::file("reading", &blobs_path, e);
-        for item in fs::read_dir(&blobs_path).map_err(fail)? {
-            let item = item.map_err(fail)?;
-            let name = item.file_name();
-            if name.to_str().is_some_and(|name| keep.contains(name)) {
-                readable(&item.path())?;
-            } else {
+    fn sync(&self) -> Result<(), Error> {
+        rustix::fs::syncfs(&self.lock).map_err(|e| Error::file("syncing", &self.target, e.into()))
+    }
+
+    /// Removes from a directory whatever an earlier run, or somebody else, left there.
+    fn sweep(&self, directory: &str, keep: &dyn Fn(&str) -> bool) -> Result<(), Error> {
+        let directory = self.path.join(directory);
+        let listing = fs::read_dir(&directory).map_err(|e| Error::file("reading", &directory, e));
+        for item in listing? {
+            let item = item.map_err(|e| Error::file("reading", &directory, e))?;
+            if !item.file_name().to_str().is_some_and(keep) {
                 fs::remove_file(item.path())
                     .map_err(|e| Error::file("removing", item.path(), e))?;
             }
         }
         Ok(())
-    }
-
-    fn sync(&self) -> Result<(), Error> {
-        rustix::fs::syncfs(&self.lock).map_err(|e| Error::file("syncing", &self.target, e.into()))
     }
 }
 
@@ -238,10 +272,10 @@ fn check_ours(path: &Path) -> Result<(), Error> {
     let fail = |e| Error::file("reading", path, e);
     for item in fs::read_dir(path).map_err(fail)? {
         let name = item.map_err(fail)?.file_name();
-        if !["blobs", OCI_LAYOUT_PATH, INDEX_PATH]
-            .iter()
-            .any(|ours| name == *ours)
-        {
+        let ours = ["blobs", OCI_LAYOUT_PATH, INDEX_PATH];
+        // A killed run leaves temporary files; publishing sweeps them away.
+        let temporary = name.as_encoded_bytes().starts_with(b".tmp");
+        if !temporary && !ours.iter().any(|ours| name == *ours) {
             let problem = format!(
                 "{} holds {}, which no export wrote",
                 path.display(),
@@ -311,15 +345,15 @@ impl BlobWriter {
             _ => Digest::from_bytes(self.hash.finalize().into()),
         };
         if found != self.blob.digest || self.received != self.blob.size {
-            fs::remove_file(&self.partial)
-                .map_err(|e| Error::file("removing", &self.partial, e))?;
+            rustix::fs::unlinkat(&*self.blobs, &self.partial, AtFlags::empty())
+                .map_err(|e| Error::file("removing", &self.path, e.into()))?;
             return Ok(Finished::WrongDigest { found });
         }
         self.file
             .sync_data()
-            .map_err(|e| Error::file("syncing", &self.partial, e))?;
-        fs::rename(&self.partial, &self.whole)
-            .map_err(|e| Error::file("renaming", &self.partial, e))?;
+            .map_err(|e| Error::file("syncing", &self.path, e))?;
+        rustix::fs::renameat(&*self.blobs, &self.partial, &*self.blobs, &self.whole)
+            .map_err(|e| Error::file("renaming", &self.path, e.into()))?;
         Ok(Finished::Whole(self.chunks))
     }
 
@@ -362,13 +396,41 @@ impl BlobWriter {
     }
 }
 
+fn exists(directory: &OwnedFd, name: &str) -> io::Result<bool> {
+    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => Ok(true),
+        Err(rustix::io::Errno::NOENT) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Opens a regular file that has one name and is no link.
+fn open_plain(directory: &OwnedFd, name: &str, flags: OFlags) -> io::Result<File> {
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::openat(
+        directory,
+        name,
+        flags,
+        Mode::from_raw_mode(0o644),
+    )?);
+    let stat = rustix::fs::fstat(&file)?;
+    let regular = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file();
+    if !regular || stat.st_nlink > 1 {
+        return Err(io::Error::other(
+            "is no plain file of an earlier run; remove it",
+        ));
+    }
+    Ok(file)
+}
+
 /// Lets everybody read a file of the bundle, whatever the umask and the writer chose.
-fn readable(path: &Path) -> Result<(), Error> {
+fn readable(directory: &OwnedFd, name: &str) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
-    match fs::set_permissions(path, fs::Permissions::from_mode(0o644)) {
+    let file = open_plain(directory, name, OFlags::RDONLY | OFlags::NONBLOCK)?;
+    match file.set_permissions(fs::Permissions::from_mode(0o644)) {
         // Sticks with vfat or exfat have no modes to set.
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-        other => other.map_err(|e| Error::file("writing", path, e)),
+        other => other,
     }
 }
 

@@ -38,11 +38,12 @@ impl TarIndex {
             members: BTreeMap::new(),
             misplaced: Vec::new(),
         };
-        let mut end = 0;
+        let (mut end, mut count) = (0, 0);
         let mut archive = tar::Archive::new(&*file);
         for entry in archive.entries_with_seek()?.raw(true) {
             let entry = entry?;
-            if index.members.len() + index.misplaced.len() >= limits.medium_entries {
+            count += 1;
+            if count > limits.medium_entries {
                 let cap = limits.medium_entries;
                 return Err(io::Error::other(format!("more than {cap} members")));
             }
@@ -51,6 +52,7 @@ impl TarIndex {
             let stop = stop.ok_or_else(|| io::Error::other("a member reaches beyond the file"))?;
             end = stop.next_multiple_of(BLOCK);
             check_zero(&file, stop, end.min(length))?;
+            check_sum_field(entry.header().as_bytes())?;
             index.add(&entry, start, size);
         }
         if length.saturating_sub(end) > TAIL_CAP {
@@ -62,8 +64,10 @@ impl TarIndex {
 
     fn add<R: io::Read>(&mut self, entry: &tar::Entry<'_, R>, start: u64, size: u64) {
         let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let path = path.strip_prefix("./").unwrap_or(&path).to_string();
+        let path = path.strip_prefix("./").unwrap_or(&path);
+        let path = if path.is_empty() { "." } else { path }.to_string();
         let what = match entry.header().entry_type() {
+            EntryType::Directory if size > 0 => "a directory with content",
             EntryType::Directory => {
                 if matches!(
                     path.trim_end_matches('/'),
@@ -117,6 +121,19 @@ pub(super) fn write(
         builder.append_data(&mut header, path, file)?;
     }
     builder.into_inner()?.flush()
+}
+
+/// Refuses bytes behind the digits of a header's checksum, which the checksum does not cover.
+fn check_sum_field(header: &[u8; 512]) -> io::Result<()> {
+    let field = &header[148..156];
+    let digits = field
+        .iter()
+        .take_while(|byte| matches!(byte, b' ' | b'0'..=b'7'))
+        .count();
+    if field[digits..].iter().any(|byte| !matches!(byte, 0 | b' ')) {
+        return Err(io::Error::other("hidden data in the checksum of a member"));
+    }
+    Ok(())
 }
 
 fn check_zero(file: &File, from: u64, to: u64) -> io::Result<()> {

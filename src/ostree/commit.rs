@@ -49,25 +49,27 @@ pub(super) fn write(
     Ok(commit.to_string())
 }
 
-/// Ends the transaction that wrote `commit` and sets the ref `name` to it.
+/// Ends the transaction that wrote the commits, and sets the ref before each to it.
 ///
 /// libostree moves staged objects into place in no particular order. A process that is killed there would leave a commit
-/// without its tree, which no ref names but `ostree fsck` finds; so the commit is marked as partial until all is done.
+/// without its tree, which no ref names but `ostree fsck` finds; so the commits are marked as partial until all is done.
 pub(super) fn publish(
     repo: &Repo,
     transaction: TransactionGuard<'_>,
-    name: &str,
-    commit: &str,
+    refs: &[(String, String)],
 ) -> Result<(), OstreeError> {
-    let failed = |error| OstreeError::libostree(format!("storing {name}"), error);
-    repo.mark_commit_partial(commit, true).map_err(failed)?;
-    repo.transaction_set_ref(None, name, Some(commit));
+    let failed = |error| OstreeError::libostree("storing commits", error);
+    for (name, commit) in refs {
+        repo.mark_commit_partial(commit, true).map_err(failed)?;
+        repo.transaction_set_ref(None, name, Some(commit));
+    }
     if let Err(error) = transaction.commit(gio::Cancellable::NONE) {
         // Still open, and nobody else closes it: its lock would keep the staged objects from being discarded.
         let _ = repo.abort_transaction(gio::Cancellable::NONE);
         return Err(failed(error));
     }
-    mark_whole(repo, commit)
+    refs.iter()
+        .try_for_each(|(_, commit)| mark_whole(repo, commit))
 }
 
 /// Removes the mark of a partial commit.

@@ -43,7 +43,8 @@ pub enum Deployed {
 /// Layers that neither an image nor a remaining deployment needs are dropped afterwards, and the repository is pruned.
 ///
 /// # Errors
-/// [`OstreeError::NoSpace`] and libostree's failures; the deployments are then what they were.
+/// [`OstreeError::NoSpace`] and libostree's failures; the deployments are then what they were, except after a failure of
+/// the clean-up, whose message says that the image is deployed.
 pub fn deploy(
     lock: &SysrootLock,
     imgref: &str,
@@ -103,6 +104,22 @@ fn discard_unfinished(sysroot: &Sysroot) {
     if sysroot.load(gio::Cancellable::NONE).is_ok() {
         let _ = sysroot.prepare_cleanup(gio::Cancellable::NONE);
     }
+}
+
+/// Returns the registry reference that the host follows, `host/repo:tag`, if it follows one.
+///
+/// An image is imported under this name, so that bootc finds the deployment's image by its origin.
+///
+/// # Errors
+/// [`OstreeError::Name`] for a stateroot that is no name.
+pub fn followed(
+    lock: &SysrootLock,
+    options: &DeployOptions,
+) -> Result<Option<String>, OstreeError> {
+    let stateroot = stateroot(lock.sysroot(), options)?;
+    let merge = lock.sysroot().merge_deployment(Some(&stateroot));
+    let reference = merge.and_then(|merge| origin::reference(&merge.origin()?));
+    Ok(reference.and_then(|text| origin::registry_reference(&text).map(str::to_owned)))
 }
 
 fn stateroot(sysroot: &Sysroot, options: &DeployOptions) -> Result<String, OstreeError> {

@@ -116,6 +116,14 @@ pub enum OstreeError {
         /// libostree's error.
         source: glib::Error,
     },
+    /// The operating system failed.
+    #[error("{action}")]
+    Io {
+        /// What was being done, as a gerund with its object.
+        action: String,
+        /// The operating system's error.
+        source: io::Error,
+    },
 }
 
 /// Says what is wrong with an entry of a layer.
@@ -307,6 +315,7 @@ impl OstreeError {
             Self::Cancelled => "interrupted",
             Self::Name { .. } => "name",
             Self::Libostree { .. } => "ostree",
+            Self::Io { .. } => "file",
         }
     }
 
@@ -324,10 +333,23 @@ impl OstreeError {
             Self::Locked => ExitStatus::Locked,
             Self::NothingToRollBackTo => ExitStatus::NothingToRollBackTo,
             Self::Cancelled => ExitStatus::Interrupted,
-            Self::MediaType { .. } | Self::Name { .. } | Self::Libostree { .. } => {
-                ExitStatus::Other
-            }
+            Self::MediaType { .. }
+            | Self::Name { .. }
+            | Self::Libostree { .. }
+            | Self::Io { .. } => ExitStatus::Other,
         }
+    }
+
+    /// Wraps the operating system's error for an action, and recognises a full file system.
+    pub(crate) fn io(action: impl Into<String>, source: io::Error) -> Self {
+        let action = action.into();
+        if source.kind() == io::ErrorKind::StorageFull {
+            return Self::NoSpace {
+                object: action,
+                detail: source.to_string(),
+            };
+        }
+        Self::Io { action, source }
     }
 
     /// Returns what an operator can do about it, where there is something.
@@ -349,7 +371,7 @@ impl OstreeError {
             Self::Locked => Some("wait for the other updater, then run the command again"),
             Self::NothingToRollBackTo => Some("list what there is with `ostree admin status`"),
             Self::Cancelled => Some("run the command again to continue"),
-            Self::Name { .. } | Self::Libostree { .. } => None,
+            Self::Name { .. } | Self::Libostree { .. } | Self::Io { .. } => None,
         }
     }
 }

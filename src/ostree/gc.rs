@@ -32,9 +32,11 @@ struct Layer {
 
 /// Deletes what nothing needs any more.
 ///
-/// This is libostree's own clean-up in steps, since that one prints to standard output when it has freed something.
+/// This is libostree's own clean-up in steps, since that one prints to standard output when it has freed something. It comes
+/// after the change that its caller was asked for, and its errors say so.
 pub(super) fn clean_up(sysroot: &Sysroot) -> Result<(), OstreeError> {
-    let failed = |error| OstreeError::libostree("cleaning up old deployments", error);
+    let failed =
+        |error| OstreeError::libostree("cleaning up, after the deployments were changed", error);
     // First the refs of deployments that are gone, which would hold their layers.
     sysroot
         .prepare_cleanup(gio::Cancellable::NONE)
@@ -71,7 +73,9 @@ fn drop_layers(sysroot: &Sysroot) -> Result<usize, OstreeError> {
     if stale.is_empty() {
         return Ok(0);
     }
-    let failed = |error| OstreeError::libostree("dropping layers that nothing needs", error);
+    let failed = |error| {
+        OstreeError::libostree("dropping layers, after the deployments were changed", error)
+    };
     let transaction = repo
         .auto_transaction(gio::Cancellable::NONE)
         .map_err(failed)?;

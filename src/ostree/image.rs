@@ -21,6 +21,8 @@ pub struct ImageLayer {
     pub media_type: String,
     /// Stored bytes.
     pub size: u64,
+    /// Whether the descriptor announces a zstd:chunked layer: many frames, and a table of contents in skippable ones.
+    pub zstd_chunked: bool,
 }
 
 /// A verified image: the caller vouches for every field.

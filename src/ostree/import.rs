@@ -19,6 +19,7 @@ use super::limits::Limits;
 use super::merge;
 use super::progress::Progress;
 use super::refescape::{LAYER_PREFIX, layer_ref};
+use super::selinux::Labeler;
 use super::session::Session;
 use super::staging;
 use super::tar_entries::Layout;
@@ -95,6 +96,7 @@ pub fn import_within(
         layout: Layout::of_host(),
         entries: Cell::new(0),
         objects_written: Cell::new(0),
+        labeler: None,
     };
     let mut import = Import {
         session,
@@ -132,9 +134,18 @@ impl Import<'_> {
             }
             None => Directory::default(),
         };
+        if !plain.is_empty() {
+            self.session.labeler = Labeler::of_tree(self.session.repo, &merged)?;
+        }
+        let mut trees = Vec::new();
         for (index, layer) in plain.iter().enumerate() {
             let (tree, precedence) = self.plain(layer, chunks + index, &merged)?;
             merged.overlay(&tree, precedence);
+            trees.push(PlainLayer {
+                layer,
+                tree,
+                own: precedence == Precedence::Upper,
+            });
         }
         self.check_cancelled()?;
         self.session.progress.merging();
@@ -143,6 +154,7 @@ impl Import<'_> {
             self.image,
             base_commit.as_deref(),
             merged,
+            trees,
         )?;
         Ok(Imported {
             commit,
@@ -162,7 +174,7 @@ impl Import<'_> {
         for (index, layer) in chunks.iter().enumerate() {
             self.layer(layer, index + 1, |import| {
                 let tree = chunked::import_objects(&import.session, layer)?;
-                import.write_tree(&tree, &CommitMetadata::new())
+                write_layer(import.session.repo, &tree, &CommitMetadata::new())
             })?;
         }
         let commit = self.layer(commit_layer, 0, |import| {
@@ -184,14 +196,8 @@ impl Import<'_> {
         let mut fresh = None;
         let commit = self.layer(layer, index, |import| {
             let tree = layer::import(&import.session, layer, lower)?;
-            let mut metadata = CommitMetadata::new();
-            metadata.insert(IMPORTER.to_owned(), env!("CARGO_PKG_VERSION").to_variant());
-            metadata.insert(DIFF_ID.to_owned(), layer.diff_id.to_string().to_variant());
-            let undescribed = tree.undescribed();
-            if !undescribed.is_empty() {
-                metadata.insert(UNDESCRIBED.to_owned(), undescribed.to_variant());
-            }
-            let commit = import.write_tree(&tree, &metadata)?;
+            let metadata = layer_metadata(layer, &tree);
+            let commit = write_layer(import.session.repo, &tree, &metadata)?;
             fresh = Some(tree);
             Ok(commit)
         })?;
@@ -249,24 +255,13 @@ impl Import<'_> {
                     .auto_transaction(gio::Cancellable::NONE)
                     .map_err(failed)?;
                 let commit = known.map_or_else(|| read(self), Ok)?;
-                commit::publish(repo, transaction, &name, &commit)?;
+                commit::publish(repo, transaction, &[(name, commit.clone())])?;
                 commit
             }
         };
         self.imported += usize::from(fresh);
         progress.layer_finished(layer, !fresh);
         Ok(commit)
-    }
-
-    fn write_tree(
-        &self,
-        tree: &Directory,
-        metadata: &CommitMetadata,
-    ) -> Result<String, OstreeError> {
-        let repo = self.session.repo;
-        let default = tree_repo::write_default(repo)?;
-        let root = tree_repo::write(repo, tree, default)?;
-        commit::write(repo, None, metadata, root, 0)
     }
 
     /// Checks that all objects of a chunked base's commit are in the repository.
@@ -315,6 +310,37 @@ impl Import<'_> {
     fn load_commit(&self, commit: &str) -> Result<Variant, OstreeError> {
         load_commit(self.session.repo, commit)
     }
+}
+
+/// A plain layer and its tree.
+pub(super) struct PlainLayer<'a> {
+    pub(super) layer: &'a ImageLayer,
+    pub(super) tree: Directory,
+    /// Whether this program wrote its commit, and may write it anew.
+    pub(super) own: bool,
+}
+
+/// Returns the metadata of a plain layer's commit.
+pub(super) fn layer_metadata(layer: &ImageLayer, tree: &Directory) -> CommitMetadata {
+    let mut metadata = CommitMetadata::new();
+    metadata.insert(IMPORTER.to_owned(), env!("CARGO_PKG_VERSION").to_variant());
+    metadata.insert(DIFF_ID.to_owned(), layer.diff_id.to_string().to_variant());
+    let undescribed = tree.undescribed();
+    if !undescribed.is_empty() {
+        metadata.insert(UNDESCRIBED.to_owned(), undescribed.to_variant());
+    }
+    metadata
+}
+
+/// Writes the commit of a layer's tree. Its time is 1970: nothing but the layer may decide over its name.
+pub(super) fn write_layer(
+    repo: &Repo,
+    tree: &Directory,
+    metadata: &CommitMetadata,
+) -> Result<String, OstreeError> {
+    let default = tree_repo::write_default(repo)?;
+    let root = tree_repo::write(repo, tree, default)?;
+    commit::write(repo, None, metadata, root, 0)
 }
 
 /// Loads a commit object.

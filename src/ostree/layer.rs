@@ -1,5 +1,9 @@
 //! Imports a plain layer: each entry of its archive becomes an object and a name in the layer's tree.
 //!
+//! Modes are kept as signed, set-id bits too, wherever the file is. Of two entries for one path the last wins, as it does
+//! when an archive is unpacked. Device nodes and FIFOs are refused, since OSTree has no objects for them; in directories
+//! whose content is left out, such as `/dev`, they are left out with it.
+//!
 //! Threats: see [`tar_entries`](super::tar_entries) for paths; here, entries that write through a symbolic link or a file
 //! of the same layer, hard links to what is not a file of the image, device nodes, whiteouts that carry content. Defences:
 //! the tree is built in memory from checked names, so nothing is followed; what has no meaning in it is refused.
@@ -11,6 +15,7 @@ use ::ostree::{ObjectType, gio};
 use super::error::{OstreeError, RejectReason};
 use super::image::ImageLayer;
 use super::object::{self, Checksum, DIRECTORY, Metadata, REGULAR, SYMLINK};
+use super::selinux;
 use super::session::Session;
 use super::tar_entries::{Marker, Place, marker};
 use super::tar_reader::{Entry, Kind, TarReader};
@@ -64,7 +69,8 @@ impl Importer<'_> {
         let path = match &place {
             Place::Excluded => return Ok(()),
             Place::Object(path) if entry.kind == Kind::File => {
-                let file = write_file(entry, tar, writer)?;
+                let metadata = self.metadata("", entry, REGULAR | entry.mode)?;
+                let file = write_file(&metadata, entry, tar, writer)?;
                 self.shipped.insert(path.clone(), file);
                 return Ok(());
             }
@@ -78,13 +84,20 @@ impl Importer<'_> {
         }
         let put = match entry.kind {
             Kind::Directory => {
-                let metadata = writer.put_directory(&metadata(entry, DIRECTORY))?;
-                self.tree.put_directory(path, metadata)
+                let metadata = self.metadata(path, entry, DIRECTORY | entry.mode)?;
+                self.tree
+                    .put_directory(path, writer.put_directory(&metadata)?)
             }
-            Kind::File => self.tree.put_file(path, write_file(entry, tar, writer)?),
+            Kind::File => {
+                let metadata = self.metadata(path, entry, REGULAR | entry.mode)?;
+                let file = write_file(&metadata, entry, tar, writer)?;
+                self.tree.put_file(path, file)
+            }
             Kind::Symlink => {
-                let link = write_symlink(entry, writer);
-                let link = link.map_err(|reason| tar.reject(&entry.path, reason))??;
+                let target = symlink_target(entry);
+                let target = target.map_err(|reason| tar.reject(&entry.path, reason))?;
+                let metadata = self.metadata(path, entry, SYMLINK | 0o777)?;
+                let link = writer.put(object::content_header(&metadata, target))?;
                 self.tree.put_file(path, link)
             }
             Kind::Hardlink => match self.link_target(entry)? {
@@ -99,6 +112,24 @@ impl Importer<'_> {
             Kind::Other(_) => Err(kind_reason(entry.kind)),
         };
         put.map_err(|reason| tar.reject(&entry.path, reason))
+    }
+
+    /// Returns what the object of an entry at `path` records beside content.
+    fn metadata(&self, path: &str, entry: &Entry, mode: u32) -> Result<Metadata, OstreeError> {
+        let label = match &self.session.labeler {
+            Some(labeler) => labeler.label(&format!("/{path}"), mode)?,
+            None => None,
+        };
+        let xattrs = match label {
+            Some(label) => selinux::set_label(entry.xattrs.clone(), &label),
+            None => object::xattrs_variant(&entry.xattrs),
+        };
+        Ok(Metadata {
+            uid: entry.uid,
+            gid: entry.gid,
+            mode,
+            xattrs,
+        })
     }
 
     /// Returns the file that a hard link names, in this layer or one below it.
@@ -172,25 +203,16 @@ fn kind_reason(kind: Kind) -> RejectReason {
     }
 }
 
-fn metadata(entry: &Entry, file_type: u32) -> Metadata {
-    Metadata {
-        uid: entry.uid,
-        gid: entry.gid,
-        mode: file_type | entry.mode,
-        xattrs: object::xattrs_variant(&entry.xattrs),
-    }
-}
-
 fn write_file<R: std::io::Read>(
+    metadata: &Metadata,
     entry: &Entry,
     tar: &mut TarReader<'_, R>,
     writer: &mut ObjectWriter<'_>,
 ) -> Result<Checksum, OstreeError> {
-    let metadata = metadata(entry, REGULAR);
     if entry.size > INLINE {
-        return writer.put_large(&metadata, entry.size, None, &mut |buffer| tar.read(buffer));
+        return writer.put_large(metadata, entry.size, None, &mut |buffer| tar.read(buffer));
     }
-    writer.put(read_object(&metadata, entry, tar)?)
+    writer.put(read_object(metadata, entry, tar)?)
 }
 
 /// Reads a small file into memory, behind the header of its object.
@@ -209,18 +231,6 @@ pub(super) fn read_object<R: std::io::Read>(
         }
     }
     Ok(bytes)
-}
-
-fn write_symlink(
-    entry: &Entry,
-    writer: &mut ObjectWriter<'_>,
-) -> Result<Result<Checksum, OstreeError>, RejectReason> {
-    let target = symlink_target(entry)?;
-    let metadata = Metadata {
-        mode: SYMLINK | 0o777,
-        ..metadata(entry, SYMLINK)
-    };
-    Ok(writer.put(object::content_header(&metadata, target)))
 }
 
 /// Returns the target of a symbolic link; where it points does not matter, since nothing here follows it.

@@ -7,9 +7,10 @@ use ::ostree::gio::prelude::*;
 use super::commit::{self, CommitMetadata};
 use super::error::OstreeError;
 use super::image::Image;
-use super::import::{IMPORTER, load_commit};
+use super::import::{IMPORTER, PlainLayer, layer_metadata, load_commit, write_layer};
 use super::object::Checksum;
 use super::refescape::layer_ref;
+use super::selinux::Labeler;
 use super::tree::{Directory, Node};
 use super::tree_repo;
 
@@ -51,11 +52,15 @@ pub(super) fn present(repo: &Repo, image: &Image) -> Result<Option<String>, Ostr
 }
 
 /// Writes the commit of `merged` and sets the image's ref to it, in one transaction.
+///
+/// Where the image has an SELinux policy and plain layers, everything gets the labels of that policy. The commits of the
+/// plain layers are then written anew, so that both share their objects.
 pub(super) fn write(
     repo: &Repo,
     image: &Image,
     base: Option<&str>,
     mut merged: Directory,
+    layers: Vec<PlainLayer<'_>>,
 ) -> Result<String, OstreeError> {
     let failed = |error| OstreeError::libostree(format!("storing image {}", image.imgref), error);
     for path in INJECTED {
@@ -75,11 +80,28 @@ pub(super) fn write(
     let transaction = repo
         .auto_transaction(gio::Cancellable::NONE)
         .map_err(failed)?;
+    let mut refs = Vec::new();
+    let labeler = if layers.is_empty() {
+        None
+    } else {
+        Labeler::of_tree(repo, &merged)?
+    };
+    if let Some(mut labeler) = labeler {
+        labeler.relabel_image(&mut merged)?;
+        for mut layer in layers.into_iter().filter(|layer| layer.own) {
+            if labeler.relabel_layer(&mut layer.tree)? {
+                let metadata = layer_metadata(layer.layer, &layer.tree);
+                let commit = write_layer(repo, &layer.tree, &metadata)?;
+                refs.push((layer_ref(&layer.layer.digest), commit));
+            }
+        }
+    }
     let default = tree_repo::write_default(repo)?;
     let root = tree_repo::write(repo, &merged, default)?;
     let metadata = metadata(image, kernel.as_deref());
     let commit = commit::write(repo, base, &metadata, root, image.created.unwrap_or(0))?;
-    commit::publish(repo, transaction, &image.image_ref()?, &commit)?;
+    refs.push((image.image_ref()?, commit.clone()));
+    commit::publish(repo, transaction, &refs)?;
     Ok(commit)
 }
 

@@ -90,7 +90,6 @@ pub(super) fn checksum(bytes: &[u8]) -> Checksum {
 #[cfg(test)]
 mod tests {
     use ::ostree::gio;
-    use ::ostree::gio::prelude::*;
 
     use super::*;
 

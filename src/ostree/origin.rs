@@ -31,7 +31,7 @@ pub(super) fn registry_reference(reference: &str) -> Option<&str> {
 /// Makes the origin of a deployment of `imgref`.
 ///
 /// The reference of the deployment it follows is kept, in whatever form the host's owner chose: an update never changes
-/// what the host follows.
+/// the registry that the host follows. One that is no registry, such as a stick that some tool left there, is replaced.
 pub(super) fn make(imgref: &str, previous: Option<&KeyFile>) -> Result<KeyFile, OstreeError> {
     let origin = KeyFile::new();
     if let Some(previous) = previous {
@@ -40,7 +40,8 @@ pub(super) fn make(imgref: &str, previous: Option<&KeyFile>) -> Result<KeyFile, 
             .map_err(|error| OstreeError::libostree("reading the present origin", error))?;
         ::ostree::Deployment::origin_remove_transient_state(&origin);
     }
-    if reference(&origin).is_none() {
+    let registry = reference(&origin);
+    if registry.as_deref().and_then(registry_reference).is_none() {
         for key in BRANCHES {
             // Absent in all but migrated hosts.
             let _ = origin.remove_key(GROUP, key);

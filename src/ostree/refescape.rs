@@ -75,10 +75,9 @@ pub fn image_ref(imgref: &str) -> Option<String> {
     if imgref.is_empty() {
         return None;
     }
-    Some(format!(
-        "{IMAGE_PREFIX}/{}",
-        escape(&format!("docker://{imgref}"))?
-    ))
+    let name = format!("{IMAGE_PREFIX}/{}", escape(&format!("docker://{imgref}"))?);
+    // A name of the image that starts with `-` escapes to no valid ref.
+    ::ostree::validate_rev(&name).is_ok().then_some(name)
 }
 
 #[cfg(test)]
@@ -101,7 +100,6 @@ mod tests {
             ("blah/", "blah_2F_"),
             ("/foo", "_2F_foo"),
             ("a//b", "a/_2F_b"),
-            ("a/-/b", "a/-_2F_b"),
             ("../x", "_2E__2E__2F_x"),
             ("é", "_E9_"),
         ] {
@@ -117,6 +115,8 @@ mod tests {
         for text in ["", "a\0b", &"x".repeat(MAX_REFERENCE + 1)] {
             assert_eq!(escape(text), None);
         }
+        assert_eq!(image_ref(""), None);
+        assert_eq!(image_ref("host/-x"), None);
         for escaped in ["_", "a.b", "_zz_", "_110000_", "_41"] {
             assert_eq!(unescape(escaped), None, "{escaped}");
         }

@@ -23,7 +23,8 @@ pub struct RolledBack {
 /// The deployment's own `/etc` comes back with it.
 ///
 /// # Errors
-/// [`OstreeError::NothingToRollBackTo`]; then nothing has changed, a staged deployment included.
+/// [`OstreeError::NothingToRollBackTo`]; then nothing has changed, a staged deployment included. A failure of the clean-up
+/// says that the order was changed.
 pub fn rollback(lock: &SysrootLock) -> Result<RolledBack, OstreeError> {
     let sysroot = lock.sysroot();
     let all = sysroot.deployments();

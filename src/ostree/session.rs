@@ -13,6 +13,7 @@ use super::error::OstreeError;
 use super::image::{ImageLayer, LayerSource};
 use super::limits::Limits;
 use super::progress::Progress;
+use super::selinux::Labeler;
 use super::stream::{self, Encoding, Feed, Pump, Pumped};
 use super::tar_entries::Layout;
 use super::tar_reader::TarReader;
@@ -29,6 +30,8 @@ pub(super) struct Session<'a> {
     /// Entries of all layers so far.
     pub(super) entries: Cell<u64>,
     pub(super) objects_written: Cell<u64>,
+    /// Gives labels while importing, where the policy is known from the base image.
+    pub(super) labeler: Option<Labeler<'a>>,
 }
 
 impl Session<'_> {

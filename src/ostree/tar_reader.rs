@@ -12,6 +12,7 @@ use bundle_format::Digest;
 
 use super::error::{OstreeError, RejectReason};
 use super::limits::Limits;
+use super::tar_extension::Extension;
 use super::tar_header::{self, BLOCK, Header, Segment};
 
 /// The largest size that fits into the octal digits of a tar header.
@@ -41,18 +42,6 @@ pub(super) struct Entry {
     pub(super) size: u64,
     /// Names without their NUL and values, sorted by name.
     pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-}
-
-/// What extended headers say about the entry that follows them.
-#[derive(Default)]
-struct Extension {
-    path: Option<Vec<u8>>,
-    link: Option<Vec<u8>>,
-    size: Option<u64>,
-    uid: Option<u64>,
-    gid: Option<u64>,
-    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    pax: bool,
 }
 
 /// A reader of tar archives.
@@ -389,74 +378,6 @@ impl<'a, R: Read> TarReader<'a, R> {
             }
         }
     }
-}
-
-impl Extension {
-    fn is_empty(&self) -> bool {
-        self.path.is_none()
-            && self.link.is_none()
-            && self.size.is_none()
-            && self.uid.is_none()
-            && self.gid.is_none()
-            && self.xattrs.is_empty()
-    }
-
-    /// Takes in the records of a PAX header that say where or what an entry is.
-    fn pax_body(&mut self, body: &[u8], limits: &Limits) -> Result<(), RejectReason> {
-        let mut xattr_bytes = 0;
-        for (key, value) in tar_header::pax_records(body)? {
-            match key {
-                b"path" => set(&mut self.path, value.to_vec())?,
-                b"linkpath" => set(&mut self.link, value.to_vec())?,
-                b"size" => set(&mut self.size, tar_header::decimal(value)?)?,
-                b"uid" => set(&mut self.uid, tar_header::decimal(value)?)?,
-                b"gid" => set(&mut self.gid, tar_header::decimal(value)?)?,
-                key if key.starts_with(b"GNU.sparse.") => return Err(RejectReason::Sparse),
-                key => {
-                    let Some(name) = key.strip_prefix(b"SCHILY.xattr.") else {
-                        continue;
-                    };
-                    check_xattr(name, limits)?;
-                    xattr_bytes += name.len() + value.len();
-                    if xattr_bytes > limits.xattrs {
-                        let (what, limit) = ("extended attributes", limits.xattrs as u64);
-                        return Err(RejectReason::TooLong { what, limit });
-                    }
-                    self.xattrs.push((name.to_vec(), value.to_vec()));
-                }
-            }
-        }
-        self.xattrs.sort();
-        if self
-            .xattrs
-            .windows(2)
-            .any(|pair| matches!(pair, [a, b] if a.0 == b.0))
-        {
-            return Err(RejectReason::Extension);
-        }
-        Ok(())
-    }
-}
-
-/// Sets what may be said once.
-fn set<T>(slot: &mut Option<T>, value: T) -> Result<(), RejectReason> {
-    match slot.replace(value) {
-        None => Ok(()),
-        Some(_) => Err(RejectReason::Extension),
-    }
-}
-
-fn check_xattr(name: &[u8], limits: &Limits) -> Result<(), RejectReason> {
-    let spaces: [&[u8]; 4] = [b"user.", b"security.", b"trusted.", b"system."];
-    let known = spaces
-        .iter()
-        .any(|space| name.len() > space.len() && name.starts_with(space));
-    if known && name.len() <= limits.name && !name.contains(&0) {
-        return Ok(());
-    }
-    Err(RejectReason::Xattr {
-        name: String::from_utf8_lossy(name).chars().take(80).collect(),
-    })
 }
 
 fn padding(size: u64) -> u64 {

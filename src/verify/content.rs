@@ -13,11 +13,13 @@ use bundle_format::chunk::{CHUNK_BYTES, chunk_count};
 use bundle_format::{BlobEntry, ChunkIndex, Digest};
 
 use super::{Problem, ProblemKind};
+use rustix::io::Errno;
+
 use crate::layout::{Medium, MediumFile};
 use crate::progress::Progress;
 
 /// More problems than this are not listed one by one.
-const PROBLEM_CAP: usize = 10_000;
+pub(super) const PROBLEM_CAP: usize = 10_000;
 
 /// Reads one blob; every byte it returns was checked.
 ///
@@ -128,14 +130,14 @@ pub(super) fn check_all(
     let mut files = Vec::with_capacity(blobs.len());
     for blob in blobs {
         match BlobReader::open(medium, index, &blob.digest) {
-            Ok(reader) if blob.size > 0 => files.push((blob, reader.file)),
+            Ok(_) if blob.size > 0 => files.push(blob),
             Ok(_) => {}
             Err(problem) => problems.push(problem),
         }
     }
     let mut starts = Vec::with_capacity(files.len());
     let mut total = 0;
-    for (blob, _) in &files {
+    for blob in &files {
         starts.push(total);
         total += chunk_count(blob.size);
     }
@@ -143,6 +145,8 @@ pub(super) fn check_all(
     let found = Mutex::new(Vec::new());
     let work = || {
         let mut buffer = Vec::with_capacity(CHUNK_BYTES as usize);
+        // One open file a worker: a bundle has more blobs than a process may have descriptors.
+        let mut open: Option<(usize, MediumFile)> = None;
         loop {
             let turn = next.fetch_add(1, Ordering::Relaxed);
             if turn >= total || progress.interrupted() {
@@ -151,11 +155,25 @@ pub(super) fn check_all(
             let place = starts
                 .partition_point(|start| *start <= turn)
                 .saturating_sub(1);
-            let (Some((blob, file)), Some(start)) = (files.get(place), starts.get(place)) else {
+            let (Some(blob), Some(start)) = (files.get(place), starts.get(place)) else {
                 return;
             };
-            let result = check_chunk(file, index, &blob.digest, turn - start, &mut buffer);
-            progress.advance(buffer.len() as u64);
+            let number = turn - start;
+            let file = match open.take().filter(|(opened, _)| *opened == place) {
+                Some((_, file)) => Ok(file),
+                None => BlobReader::open(medium, index, &blob.digest).map(|reader| reader.file),
+            };
+            let result = match file {
+                Ok(file) => {
+                    let result = check_chunk(&file, index, &blob.digest, number, &mut buffer);
+                    open = Some((place, file));
+                    progress.advance(buffer.len() as u64);
+                    result
+                }
+                Err(problem) => index
+                    .chunk(&blob.digest, number)
+                    .map(|(range, _)| Err(problem.within(range))),
+            };
             if let Some(Err(problem)) = result {
                 let mut found = found.lock().unwrap_or_else(|poison| poison.into_inner());
                 if found.len() < PROBLEM_CAP {
@@ -198,16 +216,20 @@ fn merge(found: impl Iterator<Item = Problem>) -> Vec<Problem> {
 }
 
 pub(super) fn unreadable(path: &str, error: &io::Error) -> Problem {
-    let kind = match error.kind() {
-        io::ErrorKind::NotFound => ProblemKind::MissingFile,
+    let kind = match (error.kind(), Errno::from_io_error(error)) {
+        (io::ErrorKind::NotFound, _) => ProblemKind::MissingFile,
+        (io::ErrorKind::FileTooLarge, _) => ProblemKind::WrongSize,
+        (_, Some(Errno::LOOP | Errno::XDEV)) => ProblemKind::MisplacedFile,
+        // What the medium itself refuses: something else than a plain file with one name.
+        (io::ErrorKind::InvalidInput, None) => ProblemKind::MisplacedFile,
         _ => ProblemKind::Unreadable,
     };
     let detail = match error.kind() {
         io::ErrorKind::NotFound => "is missing".into(),
         io::ErrorKind::UnexpectedEof => "ends too early".into(),
-        _ => match rustix::io::Errno::from_io_error(error) {
-            Some(rustix::io::Errno::LOOP) => "is a symbolic link".into(),
-            Some(rustix::io::Errno::XDEV) => "lies on another file system".into(),
+        _ => match Errno::from_io_error(error) {
+            Some(Errno::LOOP) => "is a symbolic link".into(),
+            Some(Errno::XDEV) => "lies on another file system".into(),
             _ => error.to_string(),
         },
     };

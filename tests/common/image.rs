@@ -200,6 +200,7 @@ pub(crate) fn layer(source: &mut Source, media_type: &str, tar: &[u8]) -> ImageL
         diff_id: Digest::of(tar),
         media_type: media_type.to_owned(),
         size,
+        zstd_chunked: false,
     }
 }
 

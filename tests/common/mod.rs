@@ -15,10 +15,16 @@ pub mod client;
 pub mod fake;
 #[cfg(feature = "ostree")]
 pub(crate) mod image;
+#[cfg(feature = "export")]
+pub mod kit;
 pub mod loopfs;
 pub mod program;
 pub mod registry;
+#[cfg(feature = "export")]
+pub mod reseal;
+pub mod run;
 pub mod signer;
 #[cfg(feature = "ostree")]
 pub mod small;
+pub mod tarball;
 pub mod target;

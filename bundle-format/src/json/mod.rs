@@ -1,19 +1,21 @@
 //! Strict JSON for signed and hostile documents (SPEC 2.1).
 //!
 //! Threats: two readers that disagree about one document (duplicate keys), stack exhaustion by
-//! nesting, numbers that lose precision. Defences: every document is walked once before it is
-//! typed; duplicate keys, nesting beyond the cap, floating-point numbers and integers outside 64
-//! bits are refused. `serde_json` itself refuses byte-order marks, NaN, trailing data and invalid
+//! nesting, numbers that lose precision, arrays that pass for objects. Defences: every document is
+//! read through one filter, also where its members are ignored, which refuses duplicate keys, nesting
+//! beyond the cap, numbers that are no 64-bit integers, and anything but an object for a structure.
+//! `serde_json` itself refuses byte-order marks, NaN, trailing data and invalid
 //! UTF-8. Members this version does not know are ignored, except that a document's `critical` array
 //! may name members a reader has to know (SPEC 2.1.6).
 
-use alloc::collections::BTreeSet;
-use alloc::string::{String, ToString};
-use core::fmt;
+mod strict;
 
-use serde::de::{self, DeserializeOwned, DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use alloc::string::{String, ToString};
+
+use serde::de::DeserializeOwned;
 
 use crate::Limits;
+use strict::Strict;
 
 /// Says why a document is not acceptable JSON, with the position where that is known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,14 +33,10 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], limits: &Limits) -> Result<T, Js
     let fail = |e: serde_json::Error| JsonError {
         cause: e.to_string(),
     };
-    let mut walk = serde_json::Deserializer::from_slice(bytes);
-    Strict {
-        depth: limits.json_depth,
-    }
-    .deserialize(&mut walk)
-    .map_err(fail)?;
-    walk.end().map_err(fail)?;
-    serde_json::from_slice(bytes).map_err(fail)
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let value = T::deserialize(Strict::new(&mut reader, limits.json_depth)).map_err(fail)?;
+    reader.end().map_err(fail)?;
+    Ok(value)
 }
 
 /// Refuses a `critical` list that names a member outside `known` (SPEC 2.1.6).
@@ -51,77 +49,6 @@ pub fn check_critical(critical: &[String], known: &[&str]) -> Result<(), JsonErr
         Some(name) => Err(JsonError {
             cause: alloc::format!("critical member {name:?} is not known to this version"),
         }),
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Strict {
-    depth: usize,
-}
-
-impl Strict {
-    fn deeper<E: de::Error>(self) -> Result<Self, E> {
-        let depth = self
-            .depth
-            .checked_sub(1)
-            .ok_or_else(|| E::custom("nested too deeply"))?;
-        Ok(Self { depth })
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Strict {
-    type Value = ();
-
-    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Strict {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON with whole numbers only")
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        let inner = self.deeper()?;
-        while items.next_element_seed(inner)?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        let inner = self.deeper()?;
-        let mut seen = BTreeSet::new();
-        while let Some(key) = members.next_key::<String>()? {
-            if let Some(twice) = seen.replace(key) {
-                return Err(de::Error::custom(alloc::format!(
-                    "member {twice:?} occurs twice"
-                )));
-            }
-            members.next_value_seed(inner)?;
-        }
-        Ok(())
     }
 }
 
@@ -163,10 +90,36 @@ mod tests {
             ("trailing data", b"{} {}".to_vec(), false),
             ("invalid UTF-8", b"\"\xff\"".to_vec(), false),
             ("empty", b"".to_vec(), false),
+            ("null", b"null".to_vec(), true),
         ];
         for (name, text, good) in cases {
             let verdict = parse::<serde_json::Value>(text, &Limits::DEFAULT);
             assert_eq!(verdict.is_ok(), *good, "{name}: {verdict:?}");
+        }
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    struct Pair {
+        #[allow(dead_code, reason = "only whether it can be read counts")]
+        left: u32,
+        #[allow(dead_code, reason = "only whether it can be read counts")]
+        right: Option<alloc::boxed::Box<Pair>>,
+    }
+
+    #[test]
+    fn a_structure_is_an_object() {
+        for (text, good) in [
+            (r#"{"left":1,"right":null}"#, true),
+            (r#"{"left":1,"right":{"left":2}}"#, true),
+            (r#"[1,null]"#, false),
+            (r#"{"left":1,"right":[2,null]}"#, false),
+            (r#"{"left":1,"other":{"a":1,"a":2}}"#, false),
+            (r#"{"left":1,"other":[1.5]}"#, false),
+            (r#"{"left":1,"left":1}"#, false),
+            (r#"{"left":-1}"#, false),
+        ] {
+            let verdict = parse::<Pair>(text.as_bytes(), &Limits::DEFAULT);
+            assert_eq!(verdict.is_ok(), good, "{text}: {verdict:?}");
         }
     }
 

@@ -1,0 +1,81 @@
+//! Old files for rebuilding a layer, found by their content in unpacked layers.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+
+use bundle_delta::header::{Header, SOURCE_HASH};
+use bundle_delta::rebuild::{Scratch, Store};
+use bundle_delta::Source;
+
+use super::spool::{Spool, SpooledFile};
+
+/// Gives the files of unpacked layers to a rebuild.
+#[derive(Debug)]
+pub struct SpoolStore<'a> {
+    found: Vec<Option<(&'a Spool, &'a SpooledFile)>>,
+}
+
+impl<'a> SpoolStore<'a> {
+    /// Looks for every source of `header` in `bases`.
+    pub fn new(header: &Header, bases: &'a [Spool]) -> Self {
+        let mut by_hash = HashMap::new();
+        for spool in bases {
+            for file in spool.files() {
+                let mut hash = [0; SOURCE_HASH];
+                hash.iter_mut().zip(file.digest.as_bytes()).for_each(|(to, from)| *to = *from);
+                by_hash.insert((file.size, hash), (spool, file));
+            }
+        }
+        let find = |source: &bundle_delta::header::SourceEntry| {
+            by_hash.get(&(source.size, source.hash)).copied()
+        };
+        Self { found: header.sources.iter().map(find).collect() }
+    }
+
+    /// Returns the numbers of the sources that are not there.
+    pub fn missing(&self) -> impl Iterator<Item = usize> {
+        self.found.iter().enumerate().filter(|(_, found)| found.is_none()).map(|(i, _)| i)
+    }
+}
+
+impl Store for SpoolStore<'_> {
+    fn open(&self, index: usize) -> io::Result<Box<dyn Source + '_>> {
+        match self.found.get(index).copied().flatten() {
+            Some((spool, file)) => Ok(Box::new(Part { spool, file })),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn scratch(&self, len: u64) -> io::Result<Box<dyn Scratch>> {
+        let len = usize::try_from(len).map_err(io::Error::other)?;
+        Ok(Box::new(Vec::with_capacity(len)))
+    }
+
+    fn encode(&self, _: &[u8], _: &dyn Source, _: &mut dyn Write) -> io::Result<()> {
+        Err(io::Error::other("no encoder of this kind"))
+    }
+
+    fn decode(&self, _: &[u8], _: &dyn Source, _: &mut dyn Write) -> io::Result<()> {
+        Err(io::Error::other("no decoder of this kind"))
+    }
+}
+
+/// A file inside an unpacked layer.
+struct Part<'a> {
+    spool: &'a Spool,
+    file: &'a SpooledFile,
+}
+
+impl Source for Part<'_> {
+    fn len(&self) -> u64 {
+        self.file.size
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let end = offset.checked_add(buffer.len() as u64);
+        if end.is_none_or(|end| end > self.file.size) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.spool.read_at(buffer, self.file.offset + offset)
+    }
+}

@@ -25,7 +25,7 @@ packages=(
     # images and media
     debian-archive-keyring mmdebstrap python3 xorriso zstd
     # hosts: sysroots, immutable flags, extended attributes, namespaces
-    attr e2fsprogs libcap2-bin ostree util-linux
+    attr e2fsprogs libcap2-bin mount ostree util-linux
     # measuring, injecting faults and cleaning up
     procps strace time
 )

@@ -28,7 +28,7 @@ use crate::Error;
 use crate::layout::{Finished, Staging};
 use crate::platform::Choice;
 use crate::progress::Progress;
-use crate::registry::Reference;
+use crate::registry::{Reference, RegistryError};
 
 /// Blobs that are copied at the same time.
 const PARALLEL: usize = 4;
@@ -188,8 +188,9 @@ fn copy_blobs(
                     lock().0.insert(blob.digest, chunks);
                 }
                 Err(error) => {
-                    stop.store(true, Ordering::Relaxed);
+                    // In this order: those who are stopped fail as well, and must not be the first.
                     lock().1.get_or_insert(error);
+                    stop.store(true, Ordering::Relaxed);
                 }
             }
         }
@@ -246,11 +247,19 @@ fn copy_blob(
             Finished::WrongDigest { found: other } => found = Some(other),
         }
     }
-    Err(Error::Image {
-        object: format!("blob {}", blob.digest),
-        problem: match found {
-            Some(found) => format!("the source sends other bytes, with digest {found}"),
-            None => "the source does not send it".into(),
+    let object = format!("blob {}", blob.digest);
+    Err(match (source, found) {
+        (Source::Registry { .. }, Some(found)) => Error::Registry(RegistryError::WrongDigest {
+            object,
+            expected: blob.digest,
+            found,
+        }),
+        (_, found) => Error::Image {
+            object,
+            problem: match found {
+                Some(found) => format!("the source has other bytes, with digest {found}"),
+                None => "the source does not send it".into(),
+            },
         },
     })
 }

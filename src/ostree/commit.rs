@@ -63,7 +63,11 @@ pub(super) fn publish(
         repo.mark_commit_partial(commit, true).map_err(failed)?;
         repo.transaction_set_ref(None, name, Some(commit));
     }
-    transaction.commit(gio::Cancellable::NONE).map_err(failed)?;
+    if let Err(error) = transaction.commit(gio::Cancellable::NONE) {
+        // Still open, and nobody else closes it: its lock would keep the staged objects from being discarded.
+        let _ = repo.abort_transaction(gio::Cancellable::NONE);
+        return Err(failed(error));
+    }
     refs.iter()
         .try_for_each(|(_, commit)| mark_whole(repo, commit))
 }

@@ -67,7 +67,10 @@ pub fn deploy(
         override_kernel_argv: first.then_some(kargs.as_slice()),
         ..SysrootDeployTreeOpts::default()
     };
-    let failed = |error| OstreeError::libostree(format!("deploying {commit}"), error);
+    let failed = |error| {
+        discard_unfinished(sysroot);
+        OstreeError::libostree(format!("deploying {commit}"), error)
+    };
     let none = gio::Cancellable::NONE;
     let (stateroot, origin, merge) = (Some(stateroot.as_str()), Some(&origin), merge.as_ref());
     let deployment = if sysroot.booted_deployment().is_some() {
@@ -93,6 +96,14 @@ pub fn deploy(
         sysroot,
         current.unwrap_or(&deployment),
     )))
+}
+
+/// Removes what a deployment that failed has left, which may have filled the disk; what stays goes with the next one.
+fn discard_unfinished(sysroot: &Sysroot) {
+    // What is removed depends on what is deployed: it is read anew.
+    if sysroot.load(gio::Cancellable::NONE).is_ok() {
+        let _ = sysroot.prepare_cleanup(gio::Cancellable::NONE);
+    }
 }
 
 /// Returns the registry reference that the host follows, `host/repo:tag`, if it follows one.

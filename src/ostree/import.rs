@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use ::ostree::glib::Variant;
 use ::ostree::glib::prelude::*;
-use ::ostree::{ObjectType, Repo, RepoListRefsExtFlags, gio};
+use ::ostree::{ObjectType, Repo, RepoListRefsExtFlags, RepoPruneFlags, gio};
 
 use super::chunked;
 use super::commit::{self, CommitMetadata};
@@ -79,6 +79,7 @@ pub fn import_within(
 ) -> Result<Imported, OstreeError> {
     image.check(limits)?;
     if let Some(commit) = merge::present(repo, image)? {
+        staging::discard(repo);
         return Ok(Imported {
             commit,
             layers_imported: 0,
@@ -104,7 +105,16 @@ pub fn import_within(
         by_diff_id: diff_ids(repo)?,
         imported: 0,
     };
-    import.run().inspect_err(|_| staging::discard(repo))
+    let result = import.run();
+    // Our own, and what runs that were killed have left and this one had no use for.
+    staging::discard(repo);
+    result.inspect_err(|error| {
+        // The commit of a transaction may fail when a part of its objects is in place.
+        if matches!(error, OstreeError::NoSpace { .. }) {
+            // What cannot be pruned now is pruned by the next deployment.
+            let _ = repo.prune(RepoPruneFlags::REFS_ONLY, 0, gio::Cancellable::NONE);
+        }
+    })
 }
 
 struct Import<'a> {

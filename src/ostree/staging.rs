@@ -5,6 +5,7 @@
 //! staging directories of their own: only those whose lock can be had are removed, as libostree itself does.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use ::ostree::Repo;
@@ -12,6 +13,7 @@ use ::ostree::gio::prelude::*;
 use rustix::fs::{FlockOperation, fcntl_lock};
 
 const PREFIX: &str = "staging-";
+const LOCK_SUFFIX: &str = "-lock";
 
 /// Removes the staging directories that no transaction holds; what cannot be removed is left to libostree.
 pub(super) fn discard(repo: &Repo) {
@@ -26,14 +28,14 @@ pub(super) fn discard(repo: &Repo) {
         let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else {
             continue;
         };
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove(&tmp, name);
-        }
+        // A process that is killed between the two leaves the lock alone.
+        let name = name.strip_suffix(LOCK_SUFFIX).unwrap_or(name);
+        remove(&tmp, name);
     }
 }
 
 fn remove(tmp: &Path, name: &str) {
-    let lock_path = tmp.join(format!("{name}-lock"));
+    let lock_path = tmp.join(format!("{name}{LOCK_SUFFIX}"));
     let Ok(lock) = File::options()
         .write(true)
         .create(true)
@@ -46,7 +48,8 @@ fn remove(tmp: &Path, name: &str) {
     if fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
         return;
     }
-    if fs::remove_dir_all(tmp.join(name)).is_ok() {
+    let removed = fs::remove_dir_all(tmp.join(name));
+    if removed.is_ok() || removed.is_err_and(|error| error.kind() == ErrorKind::NotFound) {
         // Only while the lock is held, or another process could have taken it over.
         let _ = fs::remove_file(&lock_path);
     }

@@ -77,6 +77,13 @@ impl Encoder {
         }
     }
 
+    /// Takes `table` for known to the decoder, as it is to a trial that only compares costs.
+    #[must_use]
+    pub fn knowing(mut self, table: Option<Arc<Table>>) -> Self {
+        self.table = table;
+        self
+    }
+
     /// Writes one file.
     ///
     /// # Errors

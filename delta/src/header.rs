@@ -60,12 +60,21 @@ pub struct Limits {
 impl Default for Limits {
     /// 256 MiB of table, a million sources, a target of 64 GiB, 8 GiB of scratch.
     fn default() -> Self {
-        Self { table: 256 << 20, sources: 1 << 20, target: 64 << 30, scratch: 8 << 30 }
+        Self {
+            table: 256 << 20,
+            sources: 1 << 20,
+            target: 64 << 30,
+            scratch: 8 << 30,
+        }
     }
 }
 
 const fn cap(what: &'static str, found: u64, limit: u64) -> Result<u64, DeltaError> {
-    if found > limit { Err(DeltaError::TooLarge { what, found, limit }) } else { Ok(found) }
+    if found > limit {
+        Err(DeltaError::TooLarge { what, found, limit })
+    } else {
+        Ok(found)
+    }
 }
 
 impl Header {
@@ -77,14 +86,18 @@ impl Header {
         let mut magic = [0; 8];
         input.read_exact(&mut magic)?;
         if &magic != MAGIC {
-            return Err(DeltaError::Malformed { what: "not a layer delta of this version" });
+            return Err(DeltaError::Malformed {
+                what: "not a layer delta of this version",
+            });
         }
         let packed = cap("packed table", varint::read(input)?, limits.table)?;
         let size = cap("table", varint::read(input)?, limits.table)?;
         let mut frame = Vec::new();
         input.take(packed).read_to_end(&mut frame)?;
         if frame.len() as u64 != packed {
-            return Err(DeltaError::Truncated { part: "the table of sources" });
+            return Err(DeltaError::Truncated {
+                part: "the table of sources",
+            });
         }
         let table = crate::streams::decompress(&frame, size)?;
         Self::parse(&table, limits)
@@ -104,7 +117,9 @@ impl Header {
             let shared = varint::get(&mut rest)?;
             let own = varint::get(&mut rest)?;
             if shared > path.len() as u64 || shared.saturating_add(own) > PATH {
-                return Err(DeltaError::Malformed { what: "path of a source" });
+                return Err(DeltaError::Malformed {
+                    what: "path of a source",
+                });
             }
             path.truncate(shared as usize);
             let (head, tail) = rest
@@ -112,14 +127,26 @@ impl Header {
                 .ok_or(DeltaError::Truncated { part: "a path" })?;
             path.extend_from_slice(head);
             rest = tail;
-            let text = std::str::from_utf8(&path)
-                .map_err(|_| DeltaError::Malformed { what: "path of a source is not text" })?;
-            sources.push(SourceEntry { size, hash, path: text.to_string() });
+            let text = std::str::from_utf8(&path).map_err(|_| DeltaError::Malformed {
+                what: "path of a source is not text",
+            })?;
+            sources.push(SourceEntry {
+                size,
+                hash,
+                path: text.to_string(),
+            });
         }
         if !rest.is_empty() {
-            return Err(DeltaError::Malformed { what: "bytes behind the table of sources" });
+            return Err(DeltaError::Malformed {
+                what: "bytes behind the table of sources",
+            });
         }
-        Ok(Self { target_size, target_hash, scratch, sources })
+        Ok(Self {
+            target_size,
+            target_hash,
+            scratch,
+            sources,
+        })
     }
 
     /// Writes the head of a delta.
@@ -154,8 +181,9 @@ impl Header {
 }
 
 fn take<'a, const N: usize>(rest: &mut &'a [u8]) -> Result<&'a [u8; N], DeltaError> {
-    let (head, tail) =
-        rest.split_first_chunk().ok_or(DeltaError::Truncated { part: "the table of sources" })?;
+    let (head, tail) = rest.split_first_chunk().ok_or(DeltaError::Truncated {
+        part: "the table of sources",
+    })?;
     *rest = tail;
     Ok(head)
 }
@@ -165,12 +193,20 @@ mod tests {
     use super::*;
 
     fn sample() -> Header {
-        let source = |size, path: &str| SourceEntry { size, hash: [7; 16], path: path.into() };
+        let source = |size, path: &str| SourceEntry {
+            size,
+            hash: [7; 16],
+            path: path.into(),
+        };
         Header {
             target_size: 1000,
             target_hash: [1; 32],
             scratch: 5,
-            sources: vec![source(1, "usr/bin/a"), source(0, "usr/bin/ab"), source(9, "etc/ü")],
+            sources: vec![
+                source(1, "usr/bin/a"),
+                source(0, "usr/bin/ab"),
+                source(9, "etc/ü"),
+            ],
         }
     }
 
@@ -187,13 +223,25 @@ mod tests {
         let mut bytes = Vec::new();
         sample().write(&mut bytes, 3).unwrap();
         for end in 0..bytes.len() {
-            assert!(Header::read(&mut &bytes[..end], &Limits::default()).is_err(), "cut at {end}");
+            assert!(
+                Header::read(&mut &bytes[..end], &Limits::default()).is_err(),
+                "cut at {end}"
+            );
         }
-        let small = Limits { sources: 2, ..Limits::default() };
+        let small = Limits {
+            sources: 2,
+            ..Limits::default()
+        };
         assert!(Header::read(&mut bytes.as_slice(), &small).is_err());
-        let small = Limits { target: 999, ..Limits::default() };
+        let small = Limits {
+            target: 999,
+            ..Limits::default()
+        };
         assert!(Header::read(&mut bytes.as_slice(), &small).is_err());
-        let small = Limits { table: 10, ..Limits::default() };
+        let small = Limits {
+            table: 10,
+            ..Limits::default()
+        };
         assert!(Header::read(&mut bytes.as_slice(), &small).is_err());
     }
 }

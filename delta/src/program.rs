@@ -91,8 +91,16 @@ impl Coder {
             Op::New { len } => put(out, &[2, len]),
             Op::Whole { input } => self.put_input(out, 3, input, &[]),
             Op::Copy { input, offset, len } => self.put_input(out, 4, input, &[offset, len]),
-            Op::File { input, len, predicted: false } => self.put_input(out, 5, input, &[len]),
-            Op::File { input, len, predicted: true } => self.put_input(out, 6, input, &[len]),
+            Op::File {
+                input,
+                len,
+                predicted: false,
+            } => self.put_input(out, 5, input, &[len]),
+            Op::File {
+                input,
+                len,
+                predicted: true,
+            } => self.put_input(out, 6, input, &[len]),
             Op::Object { len } => put(out, &[7, len]),
             Op::Encode { input, recipe, len } => self.put_input(out, 8, input, &[recipe, len]),
             Op::Open { input, recipe, len } => self.put_input(out, 9, input, &[recipe, len]),
@@ -110,7 +118,9 @@ impl Coder {
             let input = self
                 .next
                 .checked_add_signed(distance)
-                .ok_or(DeltaError::Malformed { what: "input before the first" })?;
+                .ok_or(DeltaError::Malformed {
+                    what: "input before the first",
+                })?;
             self.next = input.wrapping_add(1);
             input
         } else {
@@ -122,12 +132,32 @@ impl Coder {
             1 => Op::Frame { len: number()? },
             2 => Op::New { len: number()? },
             3 => Op::Whole { input },
-            4 => Op::Copy { input, offset: number()?, len: number()? },
-            5 | 6 => Op::File { input, len: number()?, predicted: kind == 6 },
+            4 => Op::Copy {
+                input,
+                offset: number()?,
+                len: number()?,
+            },
+            5 | 6 => Op::File {
+                input,
+                len: number()?,
+                predicted: kind == 6,
+            },
             7 => Op::Object { len: number()? },
-            8 => Op::Encode { input, recipe: number()?, len: number()? },
-            9 => Op::Open { input, recipe: number()?, len: number()? },
-            _ => return Err(DeltaError::Malformed { what: "unknown operation" }),
+            8 => Op::Encode {
+                input,
+                recipe: number()?,
+                len: number()?,
+            },
+            9 => Op::Open {
+                input,
+                recipe: number()?,
+                len: number()?,
+            },
+            _ => {
+                return Err(DeltaError::Malformed {
+                    what: "unknown operation",
+                });
+            }
         })
     }
 
@@ -153,13 +183,33 @@ mod tests {
             Op::Frame { len: 512 },
             Op::Whole { input: 0 },
             Op::Whole { input: 1 },
-            Op::Copy { input: 900, offset: 7, len: 1 << 40 },
-            Op::File { input: 3, len: 5, predicted: true },
-            Op::File { input: 4, len: 5, predicted: false },
+            Op::Copy {
+                input: 900,
+                offset: 7,
+                len: 1 << 40,
+            },
+            Op::File {
+                input: 3,
+                len: 5,
+                predicted: true,
+            },
+            Op::File {
+                input: 4,
+                len: 5,
+                predicted: false,
+            },
             Op::Object { len: 77 },
             Op::New { len: 77 },
-            Op::Encode { input: 901, recipe: 20, len: 30 },
-            Op::Open { input: 2, recipe: 1, len: 9 },
+            Op::Encode {
+                input: 901,
+                recipe: 20,
+                len: 30,
+            },
+            Op::Open {
+                input: 2,
+                recipe: 1,
+                len: 9,
+            },
             Op::End,
         ];
         let (mut bytes, mut coder) = (Vec::new(), Coder::default());

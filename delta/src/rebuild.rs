@@ -10,12 +10,12 @@ use std::io::{self, Read, Write};
 
 use sha2::{Digest as _, Sha256};
 
+use crate::DeltaError;
+use crate::Source;
 use crate::codec::{self, Decoder};
 use crate::header::Header;
 use crate::program::{CONTROL, Coder, FRAME, Op};
-use crate::Source;
 use crate::streams::{self, Reader};
-use crate::DeltaError;
 
 /// Longest recipe, in bytes.
 const RECIPE: u64 = 64 << 20;
@@ -84,7 +84,11 @@ pub fn rebuild(
         objects: Vec::new(),
         scratch_left: header.scratch,
     };
-    let mut out = Bounded { out, left: header.target_size, hash: Some(Sha256::new()) };
+    let mut out = Bounded {
+        out,
+        left: header.target_size,
+        hash: Some(Sha256::new()),
+    };
     machine.run(&mut out)?;
     machine.decoder.finish()?;
     if out.left != 0 {
@@ -133,7 +137,9 @@ impl<R: Read> Machine<'_, R> {
     fn next_op(&mut self) -> Result<Op, DeltaError> {
         while self.decoder.window().rest(CONTROL).is_empty() {
             if !self.decoder.next_window()? {
-                return Err(DeltaError::Truncated { part: "the operations" });
+                return Err(DeltaError::Truncated {
+                    part: "the operations",
+                });
             }
         }
         let window = self.decoder.window();
@@ -153,9 +159,15 @@ impl<R: Read> Machine<'_, R> {
         self.scratch_left = self
             .scratch_left
             .checked_sub(len)
-            .ok_or(DeltaError::Malformed { what: "more scratch bytes than declared" })?;
+            .ok_or(DeltaError::Malformed {
+                what: "more scratch bytes than declared",
+            })?;
         let mut scratch = self.store.scratch(len)?;
-        let mut object = Bounded { out: &mut *scratch, left: len, hash: None };
+        let mut object = Bounded {
+            out: &mut *scratch,
+            left: len,
+            hash: None,
+        };
         fill(self, &mut object)?;
         if object.left != 0 {
             return Err(DeltaError::Truncated { part: "an object" });
@@ -176,7 +188,11 @@ impl<R: Read> Machine<'_, R> {
             Op::Copy { input, offset, len } => {
                 copy(&*self.input(input)?, offset, out.room(len)?, out)
             }
-            Op::File { input, len, predicted } => {
+            Op::File {
+                input,
+                len,
+                predicted,
+            } => {
                 let old = open(self.store, self.header, &self.objects, input)?;
                 self.decoder.file(&*old, out.room(len)?, predicted, out)
             }
@@ -185,19 +201,25 @@ impl<R: Read> Machine<'_, R> {
                 let recipe = self.recipe(recipe)?;
                 self.store.encode(&recipe, &*self.input(input)?, out)?;
                 if out.left != end {
-                    return Err(DeltaError::Malformed { what: "length of an encoded file" });
+                    return Err(DeltaError::Malformed {
+                        what: "length of an encoded file",
+                    });
                 }
                 Ok(())
             }
-            Op::End | Op::Object { .. } | Op::Open { .. } => {
-                Err(DeltaError::Malformed { what: "operation inside an object" })
-            }
+            Op::End | Op::Object { .. } | Op::Open { .. } => Err(DeltaError::Malformed {
+                what: "operation inside an object",
+            }),
         }
     }
 
     fn recipe(&mut self, len: u64) -> Result<Vec<u8>, DeltaError> {
         if len > RECIPE {
-            return Err(DeltaError::TooLarge { what: "recipe", found: len, limit: RECIPE });
+            return Err(DeltaError::TooLarge {
+                what: "recipe",
+                found: len,
+                limit: RECIPE,
+            });
         }
         let mut recipe = Vec::new();
         self.decoder.take(FRAME, len, &mut recipe)?;
@@ -220,19 +242,27 @@ fn open<'a>(
     if let Some(entry) = header.sources.get(input) {
         let source = store.open(input)?;
         if source.len() != entry.size {
-            return Err(DeltaError::WrongSource { path: entry.path.clone() });
+            return Err(DeltaError::WrongSource {
+                path: entry.path.clone(),
+            });
         }
         return Ok(source);
     }
     let object = objects.get(input - header.sources.len().min(input));
-    let object = object.ok_or(DeltaError::Malformed { what: "input that is not there" })?;
+    let object = object.ok_or(DeltaError::Malformed {
+        what: "input that is not there",
+    })?;
     Ok(Box::new(&**object))
 }
 
 fn copy(from: &dyn Source, start: u64, len: u64, out: &mut dyn Write) -> Result<(), DeltaError> {
     let end = start.saturating_add(len);
     if end > from.len() {
-        return Err(DeltaError::OutOfBounds { start, end, len: from.len() });
+        return Err(DeltaError::OutOfBounds {
+            start,
+            end,
+            len: from.len(),
+        });
     }
     let mut buffer = vec![0; len.min(COPY as u64) as usize];
     let mut at = start;
@@ -257,7 +287,9 @@ impl Bounded<'_> {
     /// Returns `len` where there is room for it.
     const fn room(&self, len: u64) -> Result<u64, DeltaError> {
         if len > self.left {
-            return Err(DeltaError::Malformed { what: "more bytes than declared" });
+            return Err(DeltaError::Malformed {
+                what: "more bytes than declared",
+            });
         }
         Ok(len)
     }

@@ -51,10 +51,14 @@ pub fn members(bytes: &[u8], options: &Options) -> Vec<Member> {
     let mut found = Vec::new();
     while let Some(rest) = bytes.get(at..end).filter(|rest| !rest.is_empty()) {
         let zeros = cpio::padding(rest);
-        let Some(rest) = rest.get(zeros..).filter(|rest| !rest.is_empty()) else { break };
+        let Some(rest) = rest.get(zeros..).filter(|rest| !rest.is_empty()) else {
+            break;
+        };
         at += zeros;
         if cpio::is_cpio(rest) {
-            let Some(archive) = cpio::split(rest, usize::MAX).filter(|a| a.complete) else { break };
+            let Some(archive) = cpio::split(rest, usize::MAX).filter(|a| a.complete) else {
+                break;
+            };
             at += archive.end;
             continue;
         }
@@ -63,8 +67,15 @@ pub fn members(bytes: &[u8], options: &Options) -> Vec<Member> {
             Some(0xfd) => Kind::Xz,
             _ => break,
         };
-        let Some((length, inner)) = decode(kind, rest, options) else { break };
-        found.push(Member { kind, offset: at, length, inner });
+        let Some((length, inner)) = decode(kind, rest, options) else {
+            break;
+        };
+        found.push(Member {
+            kind,
+            offset: at,
+            length,
+            inner,
+        });
         at += length;
     }
     found

@@ -36,7 +36,11 @@ pub struct Options {
 impl Default for Options {
     /// Level 19, windows of 8 MiB, and the encoders that are linked.
     fn default() -> Self {
-        Self { level: 19, window: 8 << 20, recipes: bundle_recipes::Options::default() }
+        Self {
+            level: 19,
+            window: 8 << 20,
+            recipes: bundle_recipes::Options::default(),
+        }
     }
 }
 
@@ -92,11 +96,19 @@ fn sources(planner: &Planner<'_>, ways: &[Way]) -> (Vec<SourceEntry>, HashMap<Ba
             }
             Way::Target(_) | Way::New | Way::Frame => continue,
         };
-        let Some((_, file)) = planner.base(base) else { continue };
+        let Some((_, file)) = planner.base(base) else {
+            continue;
+        };
         numbers.entry(base).or_insert_with(|| {
             let mut hash = [0; SOURCE_HASH];
-            hash.iter_mut().zip(file.digest.as_bytes()).for_each(|(to, from)| *to = *from);
-            entries.push(SourceEntry { size: file.size, hash, path: file.path.clone() });
+            hash.iter_mut()
+                .zip(file.digest.as_bytes())
+                .for_each(|(to, from)| *to = *from);
+            entries.push(SourceEntry {
+                size: file.size,
+                hash,
+                path: file.path.clone(),
+            });
             entries.len() as u64 - 1
         });
     }
@@ -171,19 +183,35 @@ impl Program<'_> {
 
     /// Decodes an old member, once.
     fn member(&mut self, old: Old) -> Result<(), DeltaError> {
-        let Old::Member { base, kind, offset, length, inner } = old else { return Ok(()) };
+        let Old::Member {
+            base,
+            kind,
+            offset,
+            length,
+            inner,
+        } = old
+        else {
+            return Ok(());
+        };
         if self.objects.contains_key(&Object::Member(old)) {
             return Ok(());
         }
         let mut recipe = Vec::new();
-        varint::put(&mut recipe, match kind {
-            MemberKind::Zstd => 0,
-            MemberKind::Xz => 1,
-        });
+        varint::put(
+            &mut recipe,
+            match kind {
+                MemberKind::Zstd => 0,
+                MemberKind::Xz => 1,
+            },
+        );
         varint::put(&mut recipe, offset);
         varint::put(&mut recipe, length);
         let input = self.number(base);
-        self.op(Op::Open { input, recipe: recipe.len() as u64, len: inner })?;
+        self.op(Op::Open {
+            input,
+            recipe: recipe.len() as u64,
+            len: inner,
+        })?;
         self.append(FRAME, &recipe)?;
         self.made(Object::Member(old), inner);
         Ok(())
@@ -196,7 +224,12 @@ impl Program<'_> {
             return Ok(());
         }
         self.prepare(number)?;
-        let size = self.planner.target.files().get(number).map_or(0, |file| file.size);
+        let size = self
+            .planner
+            .target
+            .files()
+            .get(number)
+            .map_or(0, |file| file.size);
         self.op(Op::Object { len: size })?;
         self.file(number)?;
         self.made(Object::Target(number), size);
@@ -205,7 +238,9 @@ impl Program<'_> {
 
     /// Makes an inner stream out of its pieces.
     fn inner(&mut self, number: usize, len: u64, pieces: &[Piece]) -> Result<(), DeltaError> {
-        let Some(file) = self.planner.target.files().get(number) else { return Ok(()) };
+        let Some(file) = self.planner.target.files().get(number) else {
+            return Ok(());
+        };
         let content = self.planner.target.content(file)?;
         // Opened again rather than kept: plans are many, and an inner stream is large.
         let inner = bundle_recipes::inner(&content, self.planner.recipes);
@@ -233,11 +268,21 @@ impl Program<'_> {
             return Ok(());
         };
         match way {
-            Way::Same(base) => self.op(Op::Whole { input: self.number(*base) }),
+            Way::Same(base) => self.op(Op::Whole {
+                input: self.number(*base),
+            }),
             Way::Encoded(recipe, _) => {
-                let input = self.objects.get(&Object::Inner(number)).copied().unwrap_or(u64::MAX);
+                let input = self
+                    .objects
+                    .get(&Object::Inner(number))
+                    .copied()
+                    .unwrap_or(u64::MAX);
                 let recipe = recipe.to_bytes();
-                self.op(Op::Encode { input, recipe: recipe.len() as u64, len: file.size })?;
+                self.op(Op::Encode {
+                    input,
+                    recipe: recipe.len() as u64,
+                    len: file.size,
+                })?;
                 self.append(FRAME, &recipe)
             }
             way => self.way(way, &target.content(file)?),
@@ -247,9 +292,14 @@ impl Program<'_> {
     /// Writes the operations that make `bytes`.
     fn way(&mut self, way: &Way, bytes: &[u8]) -> Result<(), DeltaError> {
         match way {
-            Way::Same(base) => self.op(Op::Whole { input: self.number(*base) }),
+            Way::Same(base) => self.op(Op::Whole {
+                input: self.number(*base),
+            }),
             Way::Target(number) => {
-                let input = match (self.objects.get(&Object::Target(*number)), self.ways.get(*number)) {
+                let input = match (
+                    self.objects.get(&Object::Target(*number)),
+                    self.ways.get(*number),
+                ) {
                     (Some(object), _) => *object,
                     (None, Some(Way::Same(base))) => self.number(*base),
                     (None, _) => u64::MAX,
@@ -259,17 +309,27 @@ impl Program<'_> {
             Way::From(old, plan) => {
                 let input = match old {
                     Old::File(base) => self.number(*base),
-                    old => self.objects.get(&Object::Member(*old)).copied().unwrap_or(u64::MAX),
+                    old => self
+                        .objects
+                        .get(&Object::Member(*old))
+                        .copied()
+                        .unwrap_or(u64::MAX),
                 };
                 let (len, predicted) = (bytes.len() as u64, plan.hints.is_some());
-                self.op(Op::File { input, len, predicted })?;
+                self.op(Op::File {
+                    input,
+                    len,
+                    predicted,
+                })?;
                 let old = self.planner.old(*old)?;
                 self.encoder.file(plan, &old, bytes, &mut self.writer)
             }
             Way::New => self.bytes(DATA, bytes),
             Way::Frame => self.bytes(FRAME, bytes),
             // Inner streams are not opened again.
-            Way::Encoded(..) => Err(DeltaError::Malformed { what: "a recipe inside a recipe" }),
+            Way::Encoded(..) => Err(DeltaError::Malformed {
+                what: "a recipe inside a recipe",
+            }),
         }
     }
 

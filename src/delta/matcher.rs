@@ -40,8 +40,14 @@ impl Matcher {
             let name = pattern.rsplit('/').next().unwrap_or(&pattern).to_string();
             self.by_digest.entry(spooled.digest).or_insert(base);
             self.by_path.insert(spooled.path.clone(), base);
-            self.by_pattern.entry(pattern).or_default().push((spooled.size, base));
-            self.by_name.entry(name).or_default().push((spooled.size, base));
+            self.by_pattern
+                .entry(pattern)
+                .or_default()
+                .push((spooled.size, base));
+            self.by_name
+                .entry(name)
+                .or_default()
+                .push((spooled.size, base));
         }
     }
 
@@ -57,7 +63,10 @@ impl Matcher {
         let pattern = pattern(path);
         let name = pattern.rsplit('/').next().unwrap_or(&pattern);
         // A name such as `Makefile` says little once it stands in hundreds of places.
-        for list in [self.by_pattern.get(&pattern), self.by_name.get(name)].into_iter().flatten() {
+        for list in [self.by_pattern.get(&pattern), self.by_name.get(name)]
+            .into_iter()
+            .flatten()
+        {
             let mut list: Vec<_> = list.iter().take(256).copied().collect();
             list.sort_by_key(|(found, base)| (found.abs_diff(size), *base));
             found.extend(list.into_iter().take(CANDIDATES).map(|(_, base)| base));
@@ -113,7 +122,11 @@ mod tests {
             ]),
         );
         for (path, size, expected) in [
-            ("usr/lib/modules/6.1.0-56-amd64/kernel/fs/ext4.ko", 901, Some(0)),
+            (
+                "usr/lib/modules/6.1.0-56-amd64/kernel/fs/ext4.ko",
+                901,
+                Some(0),
+            ),
             ("usr/lib/libssl.so.3.0.17", 505, Some(1)),
             ("usr/bin/tool", 98, Some(2)),
             ("usr/local/tool", 98, Some(3)),
@@ -122,6 +135,9 @@ mod tests {
             let first = matcher.candidates(path, size).first().map(|base| base.file);
             assert_eq!(first, expected, "{path}");
         }
-        assert_eq!(matcher.same(&Digest::of(b"usr/bin/tool")).map(|b| b.file), Some(2));
+        assert_eq!(
+            matcher.same(&Digest::of(b"usr/bin/tool")).map(|b| b.file),
+            Some(2)
+        );
     }
 }

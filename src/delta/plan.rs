@@ -113,15 +113,29 @@ impl<'a> Planner<'a> {
             matcher.add(layer, base.files());
         }
         let files = target.files().iter().enumerate();
-        let by_digest = files.rev().map(|(number, file)| (file.digest, number)).collect();
-        let mut planner = Self { target, bases, recipes, matcher, by_digest, table: None };
+        let by_digest = files
+            .rev()
+            .map(|(number, file)| (file.digest, number))
+            .collect();
+        let mut planner = Self {
+            target,
+            bases,
+            recipes,
+            matcher,
+            by_digest,
+            table: None,
+        };
         planner.table = planner.learn()?.map(Arc::new);
         Ok(planner)
     }
 
     fn learn(&self) -> Result<Option<Table>, DeltaError> {
         let mut learner = Learner::default();
-        let modules = self.target.files().iter().filter(|file| file.path.ends_with(".ko"));
+        let modules = self
+            .target
+            .files()
+            .iter()
+            .filter(|file| file.path.ends_with(".ko"));
         for file in modules.filter(|file| self.matcher.same(&file.digest).is_none()) {
             if let Some(base) = self.matcher.candidates(&file.path, file.size).first() {
                 learner.add(&self.base_content(*base)?, &self.target.content(file)?)?;
@@ -147,7 +161,13 @@ impl<'a> Planner<'a> {
     pub(super) fn old(&self, old: Old) -> io::Result<Vec<u8>> {
         match old {
             Old::File(base) => self.base_content(base),
-            Old::Member { base, kind, offset, length, .. } => {
+            Old::Member {
+                base,
+                kind,
+                offset,
+                length,
+                ..
+            } => {
                 let file = self.base_content(base)?;
                 let end = (offset + length) as usize;
                 let bytes = file.get(offset as usize..end).unwrap_or_default();
@@ -173,8 +193,12 @@ impl<'a> Planner<'a> {
         let work = || {
             loop {
                 let turn = next.fetch_add(1, Ordering::Relaxed);
-                let Some(number) = order.get(turn) else { return };
-                let Some(file) = files.get(*number) else { return };
+                let Some(number) = order.get(turn) else {
+                    return;
+                };
+                let Some(file) = files.get(*number) else {
+                    return;
+                };
                 if progress.interrupted() {
                     return;
                 }
@@ -198,7 +222,9 @@ impl<'a> Planner<'a> {
             }
             work();
         });
-        let (mut found, failure) = found.into_inner().unwrap_or_else(|poison| poison.into_inner());
+        let (mut found, failure) = found
+            .into_inner()
+            .unwrap_or_else(|poison| poison.into_inner());
         if progress.interrupted() {
             return Err(io::Error::from(io::ErrorKind::Interrupted).into());
         }
@@ -206,7 +232,9 @@ impl<'a> Planner<'a> {
             return Err(error);
         }
         // Every file has one: the workers stop early only where they fail.
-        Ok((0..files.len()).map(|number| found.remove(&number).unwrap_or(Way::New)).collect())
+        Ok((0..files.len())
+            .map(|number| found.remove(&number).unwrap_or(Way::New))
+            .collect())
     }
 
     fn way(&self, file: &SpooledFile) -> Result<Way, DeltaError> {
@@ -217,19 +245,28 @@ impl<'a> Planner<'a> {
             return Ok(Way::New);
         }
         let new = self.target.content(file)?;
-        if bundle_recipes::may_open(new.get(..1024).unwrap_or(&new)) && !is_gzip(&new) {
-            if let Some(opened) = bundle_recipes::open(&new, self.recipes) {
-                let pieces = self.pieces(file, &opened.recipe, &opened.inner)?;
-                return Ok(Way::Encoded(Box::new(opened.recipe), pieces));
-            }
+        let promising = bundle_recipes::may_open(new.get(..1024).unwrap_or(&new)) && !is_gzip(&new);
+        if let Some(opened) = promising
+            .then(|| bundle_recipes::open(&new, self.recipes))
+            .flatten()
+        {
+            let pieces = self.pieces(file, &opened.recipe, &opened.inner)?;
+            return Ok(Way::Encoded(Box::new(opened.recipe), pieces));
         }
-        let olds = self.matcher.candidates(&file.path, file.size).into_iter().map(Old::File);
+        let olds = self
+            .matcher
+            .candidates(&file.path, file.size)
+            .into_iter()
+            .map(Old::File);
         self.from(&olds.collect::<Vec<_>>(), &new)
     }
 
     /// Chooses among old bytes by trial; none of them where nothing is gained.
     fn from(&self, olds: &[Old], new: &[u8]) -> Result<Way, DeltaError> {
-        let mut best = (zstd::bulk::compress(new, TRIAL_LEVEL)?.len() as u64, Way::New);
+        let mut best = (
+            zstd::bulk::compress(new, TRIAL_LEVEL)?.len() as u64,
+            Way::New,
+        );
         for old in olds {
             let bytes = self.old(*old)?;
             if bytes.len() as u64 > MATCHED {
@@ -259,7 +296,11 @@ impl<'a> Planner<'a> {
         recipe: &Recipe,
         inner: &[u8],
     ) -> Result<Vec<Piece>, DeltaError> {
-        let candidate = self.matcher.candidates(&file.path, file.size).first().copied();
+        let candidate = self
+            .matcher
+            .candidates(&file.path, file.size)
+            .first()
+            .copied();
         let members = match candidate {
             Some(base) => bundle_recipes::members(&self.base_content(base)?, self.recipes),
             None => Vec::new(),
@@ -284,10 +325,17 @@ impl<'a> Planner<'a> {
             if cpio::is_cpio(bytes) {
                 self.archive(range.start, bytes, &mut pieces)?;
             } else if let Some(old) = old {
-                pieces.push(Piece { range, way: self.from(&[old], bytes)? });
+                pieces.push(Piece {
+                    range,
+                    way: self.from(&[old], bytes)?,
+                });
             } else {
                 let olds = candidate.map(Old::File).into_iter().collect::<Vec<_>>();
-                let way = if bytes.len() < SMALL { Way::Frame } else { self.from(&olds, bytes)? };
+                let way = if bytes.len() < SMALL {
+                    Way::Frame
+                } else {
+                    self.from(&olds, bytes)?
+                };
                 pieces.push(Piece { range, way });
             }
         }
@@ -295,12 +343,19 @@ impl<'a> Planner<'a> {
     }
 
     /// Plans an archive: each file in it is one of the target, one of the base, or made from one.
-    fn archive(&self, start: usize, bytes: &[u8], pieces: &mut Vec<Piece>) -> Result<(), DeltaError> {
+    fn archive(
+        &self,
+        start: usize,
+        bytes: &[u8],
+        pieces: &mut Vec<Piece>,
+    ) -> Result<(), DeltaError> {
         let archives = cpio::split_all(bytes, ENTRIES);
         let entries = archives.iter().flatten();
         let mut at = 0;
         for entry in entries.filter(|entry| entry.is_file() && entry.data.len() >= SMALL) {
-            let Some(data) = bytes.get(entry.data.clone()) else { continue };
+            let Some(data) = bytes.get(entry.data.clone()) else {
+                continue;
+            };
             let digest = Digest::of(data);
             let way = if let Some(base) = self.matcher.same(&digest) {
                 Way::Same(base)
@@ -312,13 +367,22 @@ impl<'a> Planner<'a> {
                 self.from(&found.into_iter().map(Old::File).collect::<Vec<_>>(), data)?
             };
             if entry.data.start > at {
-                pieces.push(Piece { range: start + at..start + entry.data.start, way: Way::Frame });
+                pieces.push(Piece {
+                    range: start + at..start + entry.data.start,
+                    way: Way::Frame,
+                });
             }
-            pieces.push(Piece { range: start + entry.data.start..start + entry.data.end, way });
+            pieces.push(Piece {
+                range: start + entry.data.start..start + entry.data.end,
+                way,
+            });
             at = entry.data.end;
         }
         if at < bytes.len() {
-            pieces.push(Piece { range: start + at..start + bytes.len(), way: Way::Frame });
+            pieces.push(Piece {
+                range: start + at..start + bytes.len(),
+                way: Way::Frame,
+            });
         }
         Ok(())
     }
@@ -342,7 +406,7 @@ fn old_member(base: BaseFile, member: &Member) -> Old {
 fn cost(plan: &Plan, old: &[u8], new: &[u8]) -> Result<u64, DeltaError> {
     let cap = new.len() as u64 * 2 + (64 << 20);
     let mut writer = Writer::new(Vec::new(), &[cap; bundle_delta::STREAMS], TRIAL_LEVEL)?;
-    let mut encoder = Encoder::new(u64::MAX);
+    let mut encoder = Encoder::new(u64::MAX).knowing(plan.table.clone());
     encoder.file(plan, old, new, &mut writer)?;
     encoder.end_window(&mut writer)?;
     Ok(writer.finish()?.len() as u64)

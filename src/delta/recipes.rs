@@ -32,7 +32,10 @@ pub(super) fn decode(recipe: &[u8], input: &dyn Source, out: &mut dyn Write) -> 
         _ => return Err(io::Error::other("unknown kind of compression")),
     };
     let mut bytes = Vec::new();
-    let reader = Reader { input, position: offset };
+    let reader = Reader {
+        input,
+        position: offset,
+    };
     reader.take(length).read_to_end(&mut bytes)?;
     let decoded = bundle_recipes::decode(kind, &bytes, &Options::default());
     let (_, inner) = decoded.ok_or_else(|| io::Error::other("cannot decode an old file"))?;

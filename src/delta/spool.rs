@@ -61,7 +61,12 @@ impl Spool {
             size += count as u64;
         }
         let digest = Digest::from_bytes(hash.finalize().into());
-        let mut spool = Self { file, size, digest, files: Vec::new() };
+        let mut spool = Self {
+            file,
+            size,
+            digest,
+            files: Vec::new(),
+        };
         spool.files = spool.index()?;
         Ok(spool)
     }
@@ -101,7 +106,10 @@ impl Spool {
 
     fn index(&self) -> io::Result<Vec<SpooledFile>> {
         let mut files = Vec::new();
-        let mut archive = tar::Archive::new(Reader { spool: self, position: 0 });
+        let mut archive = tar::Archive::new(Reader {
+            spool: self,
+            position: 0,
+        });
         let mut buffer = vec![0; BUFFER];
         for entry in archive.entries_with_seek()? {
             let entry = entry?;
@@ -117,7 +125,12 @@ impl Spool {
             let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             let path = path.strip_prefix("./").unwrap_or(&path).to_string();
             let digest = self.hash(offset, size, &mut buffer)?;
-            files.push(SpooledFile { path, offset, size, digest });
+            files.push(SpooledFile {
+                path,
+                offset,
+                size,
+                digest,
+            });
         }
         Ok(files)
     }
@@ -126,7 +139,8 @@ impl Spool {
         let mut hash = Sha256::new();
         let mut done = 0;
         while done < size {
-            let part = usize::try_from((size - done).min(BUFFER as u64)).map_err(io::Error::other)?;
+            let part =
+                usize::try_from((size - done).min(BUFFER as u64)).map_err(io::Error::other)?;
             let part = buffer.get_mut(..part).unwrap_or_default();
             self.read_at(part, offset + done)?;
             hash.update(&*part);

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 
+use bundle_delta::Source;
 use bundle_delta::header::{Header, SOURCE_HASH};
 use bundle_delta::rebuild::{Scratch, Store};
-use bundle_delta::Source;
 
 use super::spool::{Spool, SpooledFile};
 
@@ -23,19 +23,28 @@ impl<'a> SpoolStore<'a> {
         for spool in bases {
             for file in spool.files() {
                 let mut hash = [0; SOURCE_HASH];
-                hash.iter_mut().zip(file.digest.as_bytes()).for_each(|(to, from)| *to = *from);
+                hash.iter_mut()
+                    .zip(file.digest.as_bytes())
+                    .for_each(|(to, from)| *to = *from);
                 by_hash.insert((file.size, hash), (spool, file));
             }
         }
         let find = |source: &bundle_delta::header::SourceEntry| {
             by_hash.get(&(source.size, source.hash)).copied()
         };
-        Self { found: header.sources.iter().map(find).collect(), limits }
+        Self {
+            found: header.sources.iter().map(find).collect(),
+            limits,
+        }
     }
 
     /// Returns the numbers of the sources that are not there.
     pub fn missing(&self) -> impl Iterator<Item = usize> {
-        self.found.iter().enumerate().filter(|(_, found)| found.is_none()).map(|(i, _)| i)
+        self.found
+            .iter()
+            .enumerate()
+            .filter(|(_, found)| found.is_none())
+            .map(|(i, _)| i)
     }
 }
 

@@ -21,7 +21,6 @@ use bundle_format::layout::{BLOBS_PATH, INDEX_PATH, OCI_LAYOUT, OCI_LAYOUT_PATH}
 use bundle_format::{BlobEntry, Digest};
 use cap_std_ext::cap_std;
 use cap_std_ext::dirext::CapStdExtDirExt as _;
-use ocidir::OciDir;
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags};
 use sha2::{Digest as _, Sha256};
 
@@ -35,7 +34,6 @@ pub struct Staging {
     lock: OwnedFd,
     blobs: Arc<OwnedFd>,
     dir: cap_std::fs::Dir,
-    layout: OciDir,
 }
 
 /// A blob on its way in; hashed as it arrives.
@@ -113,8 +111,8 @@ impl Staging {
         )?;
         let fail = |e: io::Error| Error::file("opening", &path, e);
         let dir = cap_std::fs::Dir::reopen_dir(&lock).map_err(fail)?;
-        let layout = OciDir::ensure(dir.try_clone().map_err(fail)?)
-            .map_err(|e| Error::file("creating", &path, into_io(e)))?;
+        dir.create_dir_all(BLOBS_PATH)
+            .map_err(|e| Error::file("creating", path.join(BLOBS_PATH), e))?;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
         let blobs = rustix::fs::openat2(&lock, BLOBS_PATH, flags, Mode::empty(), resolve)
             .map_err(|e| Error::file("opening", path.join(BLOBS_PATH), e.into()))?;
@@ -124,7 +122,6 @@ impl Staging {
             lock,
             blobs: Arc::new(blobs),
             dir,
-            layout,
         })
     }
 
@@ -178,18 +175,10 @@ impl Staging {
             digest: Digest::of(bytes),
             size: bytes.len() as u64,
         };
-        let path = self.path.join(entry.digest.blob_path());
-        let fail = |e: ocidir::Error| Error::file("writing", &path, into_io(e));
-        let digest = entry.digest.to_string().parse().map_err(io::Error::other);
-        let digest: oci_spec::image::Digest =
-            digest.map_err(|e| Error::file("writing", &path, e))?;
-        let any = oci_spec::image::MediaType::Other("application/octet-stream".into());
-        let descriptor = oci_spec::image::Descriptor::new(any, entry.size, digest);
-        let mut writer = self.layout.create_blob().map_err(fail)?;
-        writer
-            .write_all(bytes)
-            .map_err(|e| Error::file("writing", &path, e))?;
-        writer.complete_verified_as(&descriptor).map_err(fail)?;
+        let path = entry.digest.blob_path();
+        self.dir
+            .atomic_write(&path, bytes)
+            .map_err(|e| Error::file("writing", self.path.join(&path), e))?;
         Ok(entry)
     }
 
@@ -431,12 +420,5 @@ fn readable(directory: &OwnedFd, name: &str) -> io::Result<()> {
         // Sticks with vfat or exfat have no modes to set.
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         other => other,
-    }
-}
-
-fn into_io(error: ocidir::Error) -> io::Error {
-    match error {
-        ocidir::Error::Io(error) => error,
-        other => io::Error::other(other),
     }
 }

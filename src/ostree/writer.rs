@@ -1,10 +1,11 @@
-//! Writes content objects into an open transaction, on a thread of its own.
+//! Writes content objects into an open transaction, on threads of their own.
 //!
 //! Objects arrive with the name their bytes hash to, so libostree does not hash them again. Those that exist already,
 //! from an earlier release or another layer, are not even sent. Memory is bounded by the batches on their way.
 
 use std::collections::HashSet;
 use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle};
 
 use ::ostree::gio;
@@ -14,12 +15,15 @@ use ::ostree::{ObjectType, Repo, glib};
 use super::error::OstreeError;
 use super::object::{self, Checksum, Metadata};
 
-/// Largest object that is held in memory; larger ones stream through libostree, which then hashes them.
-pub(super) const INLINE: u64 = 8 << 20;
+/// Largest object that is held in memory; larger ones stream through libostree, which then hashes them, at a quarter of
+/// the speed. One is being read, one waits, and each thread writes one: that bounds the memory.
+pub(super) const INLINE: u64 = 24 << 20;
 /// Bytes in one batch before it is sent.
 const BATCH: usize = 1 << 20;
-/// Batches on their way; at worst each holds one object of [`INLINE`] bytes.
-const BATCHES: usize = 2;
+/// Batches that wait; at worst each holds one object of [`INLINE`] bytes.
+const BATCHES: usize = 1;
+/// Threads that write. Writing many small files keeps the kernel busy, not us: two do nearly twice as much as one.
+const THREADS: usize = 2;
 
 type Object = (Checksum, Vec<u8>);
 
@@ -27,7 +31,7 @@ type Object = (Checksum, Vec<u8>);
 pub(super) struct ObjectWriter<'scope> {
     repo: Repo,
     sender: SyncSender<Vec<Object>>,
-    thread: ScopedJoinHandle<'scope, Result<(), OstreeError>>,
+    threads: Vec<ScopedJoinHandle<'scope, Result<(), OstreeError>>>,
     batch: Vec<Object>,
     batch_bytes: usize,
     known: HashSet<Checksum>,
@@ -36,15 +40,19 @@ pub(super) struct ObjectWriter<'scope> {
 }
 
 impl<'scope> ObjectWriter<'scope> {
-    /// Starts the thread; the transaction on `repo` must be open until [`ObjectWriter::finish`] returns.
+    /// Starts the threads; the transaction on `repo` must be open until [`ObjectWriter::finish`] returns.
     pub(super) fn start<'env>(scope: &'scope Scope<'scope, 'env>, repo: &Repo) -> Self {
         let (sender, receiver) = mpsc::sync_channel(BATCHES);
+        let receiver = Arc::new(Mutex::new(receiver));
         // libostree's writes are safe from several threads of one transaction; the binding cannot say so with `Sync`.
-        let handle = repo.clone();
+        let start = |_| {
+            let (handle, receiver) = (repo.clone(), Arc::clone(&receiver));
+            scope.spawn(move || write_all(&handle, &receiver))
+        };
         Self {
             repo: repo.clone(),
             sender,
-            thread: scope.spawn(move || write_all(&handle, &receiver)),
+            threads: (0..THREADS).map(start).collect(),
             batch: Vec::new(),
             batch_bytes: 0,
             known: HashSet::new(),
@@ -143,15 +151,22 @@ impl<'scope> ObjectWriter<'scope> {
     pub(super) fn finish(mut self) -> Result<(), OstreeError> {
         let sent = self.send();
         drop(self.sender);
-        match self.thread.join() {
-            Ok(written) => written.and(sent),
-            Err(panic) => std::panic::resume_unwind(panic),
+        let mut result = sent;
+        for thread in self.threads {
+            let written = thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            // A thread's error is the cause, a closed channel only what follows from it.
+            if written.is_err() {
+                result = written;
+            }
         }
+        result
     }
 
     fn send(&mut self) -> Result<(), OstreeError> {
         self.batch_bytes = 0;
-        // A closed channel means that the thread failed; `finish` returns its error in place of this one.
+        // A closed channel means that the threads failed; `finish` returns their error in place of this one.
         let batch = std::mem::take(&mut self.batch);
         self.sender.send(batch).map_err(|_| OstreeError::Cancelled)
     }
@@ -164,15 +179,22 @@ impl<'scope> ObjectWriter<'scope> {
     }
 }
 
-fn write_all(repo: &Repo, batches: &Receiver<Vec<Object>>) -> Result<(), OstreeError> {
-    for (checksum, bytes) in batches.iter().flatten() {
-        let name = hex::encode(checksum);
-        let length = bytes.len() as u64;
-        let stream = gio::MemoryInputStream::from_bytes(&glib::Bytes::from_owned(bytes));
-        repo.write_content_trusted(&name, &stream, length, gio::Cancellable::NONE)
-            .map_err(|error| OstreeError::libostree(format!("writing object {name}"), error))?;
+fn write_all(repo: &Repo, batches: &Mutex<Receiver<Vec<Object>>>) -> Result<(), OstreeError> {
+    loop {
+        // Waiting with the lock held is what takes turns here.
+        let batch = batches
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .recv();
+        let Ok(batch) = batch else { return Ok(()) };
+        for (checksum, bytes) in batch {
+            let name = hex::encode(checksum);
+            let length = bytes.len() as u64;
+            let stream = gio::MemoryInputStream::from_bytes(&glib::Bytes::from_owned(bytes));
+            repo.write_content_trusted(&name, &stream, length, gio::Cancellable::NONE)
+                .map_err(|error| OstreeError::libostree(format!("writing object {name}"), error))?;
+        }
     }
-    Ok(())
 }
 
 /// Writes a metadata object and returns its name.

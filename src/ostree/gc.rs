@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use ::ostree::{Repo, RepoPruneFlags, Sysroot, gio};
+use ::ostree::{Repo, RepoListRefsExtFlags, RepoPruneFlags, Sysroot, gio};
 use serde::Deserialize;
 
 use super::error::OstreeError;
@@ -43,9 +43,31 @@ pub(super) fn clean_up(sysroot: &Sysroot) -> Result<(), OstreeError> {
         .map_err(failed)?;
     drop_layers(sysroot)?;
     let repo = sysroot.repo();
+    if !has_unreferenced_commits(&repo)? {
+        return Ok(());
+    }
     repo.prune(RepoPruneFlags::REFS_ONLY, 0, gio::Cancellable::NONE)
         .map_err(failed)?;
     Ok(())
+}
+
+/// Says whether there is anything that pruning, which visits every object, could be for.
+///
+/// What a killed import left without a commit waits for the next pruning; most of it the next import takes up again.
+fn has_unreferenced_commits(repo: &Repo) -> Result<bool, OstreeError> {
+    let failed = |error| {
+        OstreeError::libostree("listing commits, after the deployments were changed", error)
+    };
+    let commits = repo
+        .list_commit_objects_starting_with(None, gio::Cancellable::NONE)
+        .map_err(failed)?;
+    let referenced = repo
+        .list_refs_ext(None, RepoListRefsExtFlags::empty(), gio::Cancellable::NONE)
+        .map_err(failed)?;
+    let referenced: HashSet<&str> = referenced.values().map(String::as_str).collect();
+    Ok(commits
+        .iter()
+        .any(|commit| !referenced.contains(commit.as_str())))
 }
 
 /// Drops the refs of unneeded layers, and returns how many there were. Objects stay until the next pruning.

@@ -43,8 +43,6 @@ pub struct Imported {
     pub layers_imported: usize,
     /// Layers that the repository had.
     pub layers_reused: usize,
-    /// Content objects that were new.
-    pub objects_written: u64,
     /// Whether the image's ref named this very image before, so that nothing was done.
     pub already_present: bool,
 }
@@ -84,7 +82,6 @@ pub fn import_within(
             commit,
             layers_imported: 0,
             layers_reused: image.layers.len(),
-            objects_written: 0,
             already_present: true,
         });
     }
@@ -96,7 +93,6 @@ pub fn import_within(
         limits,
         layout: Layout::of_host(),
         entries: Cell::new(0),
-        objects_written: Cell::new(0),
         labeler: None,
     };
     let mut import = Import {
@@ -163,7 +159,6 @@ impl Import<'_> {
             commit,
             layers_imported: self.imported,
             layers_reused: self.image.layers.len() - self.imported,
-            objects_written: self.session.objects_written.get(),
             already_present: false,
         })
     }

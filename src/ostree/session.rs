@@ -29,7 +29,6 @@ pub(super) struct Session<'a> {
     pub(super) layout: Layout,
     /// Entries of all layers so far.
     pub(super) entries: Cell<u64>,
-    pub(super) objects_written: Cell<u64>,
     /// Gives labels while importing, where the policy is known from the base image.
     pub(super) labeler: Option<Labeler<'a>>,
 }
@@ -108,8 +107,6 @@ impl Session<'_> {
                 let feed = Feed::new(received, recycle, &between);
                 parse(&mut TarReader::new(feed, layer.digest, limits), &mut writer)
             };
-            self.objects_written
-                .set(self.objects_written.get() + writer.written());
             let written = writer.finish();
             let pumped = pump
                 .join()

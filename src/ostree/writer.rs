@@ -1,7 +1,7 @@
 //! Writes content objects into an open transaction, on threads of their own.
 //!
-//! Objects arrive with the name their bytes hash to, so libostree does not hash them again. Those that exist already,
-//! from an earlier release or another layer, are not even sent. Memory is bounded by the batches on their way.
+//! Objects arrive with the name their bytes hash to, so libostree does not hash them again; of those that exist already,
+//! from an earlier release or another layer, it writes nothing. Memory is bounded by the batches on their way.
 
 use std::collections::HashSet;
 use std::sync::mpsc::{self, Receiver, SyncSender};
@@ -36,7 +36,6 @@ pub(super) struct ObjectWriter<'scope> {
     batch_bytes: usize,
     known: HashSet<Checksum>,
     directories: HashSet<Checksum>,
-    written: u64,
 }
 
 impl<'scope> ObjectWriter<'scope> {
@@ -57,13 +56,7 @@ impl<'scope> ObjectWriter<'scope> {
             batch_bytes: 0,
             known: HashSet::new(),
             directories: HashSet::new(),
-            written: 0,
         }
-    }
-
-    /// Returns how many objects were new.
-    pub(super) fn written(&self) -> u64 {
-        self.written
     }
 
     /// Has the object that consists of `bytes` (header and content) written, and returns its name.
@@ -79,10 +72,9 @@ impl<'scope> ObjectWriter<'scope> {
         checksum: Checksum,
         bytes: Vec<u8>,
     ) -> Result<(), OstreeError> {
-        if !self.known.insert(checksum) || self.exists(&checksum)? {
+        if !self.known.insert(checksum) {
             return Ok(());
         }
-        self.written += 1;
         self.batch_bytes += bytes.len();
         self.batch.push((checksum, bytes));
         if self.batch_bytes >= BATCH {
@@ -129,7 +121,6 @@ impl<'scope> ObjectWriter<'scope> {
                 written += usize::try_from(count).unwrap_or(0);
             }
         }
-        self.written += 1;
         let name = output.finish(gio::Cancellable::NONE).map_err(failed)?;
         parse_checksum(&name).ok_or_else(|| OstreeError::Name {
             what: "object name from libostree",
@@ -169,13 +160,6 @@ impl<'scope> ObjectWriter<'scope> {
         // A closed channel means that the threads failed; `finish` returns their error in place of this one.
         let batch = std::mem::take(&mut self.batch);
         self.sender.send(batch).map_err(|_| OstreeError::Cancelled)
-    }
-
-    fn exists(&self, checksum: &Checksum) -> Result<bool, OstreeError> {
-        let name = hex::encode(checksum);
-        self.repo
-            .has_object(ObjectType::File, &name, gio::Cancellable::NONE)
-            .map_err(|error| OstreeError::libostree(format!("looking for object {name}"), error))
     }
 }
 

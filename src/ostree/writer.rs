@@ -4,6 +4,7 @@
 //! from an earlier release or another layer, it writes nothing. Memory is bounded by the batches on their way.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle};
@@ -16,12 +17,14 @@ use super::error::OstreeError;
 use super::object::{self, Checksum, Metadata};
 
 /// Largest object that is held in memory; larger ones stream through libostree, which then hashes them, at a quarter of
-/// the speed. One is being read, one waits, and each thread writes one: that bounds the memory.
+/// the speed. One is being read, three wait, and each thread writes one: that bounds the memory.
 pub(super) const INLINE: u64 = 24 << 20;
 /// Bytes in one batch before it is sent.
 const BATCH: usize = 1 << 20;
 /// Batches that wait; at worst each holds one object of [`INLINE`] bytes.
-const BATCHES: usize = 1;
+const BATCHES: usize = 3;
+/// Bytes after which the kernel is asked to write back while we go on, so that a transaction's end has little to wait for.
+const FLUSH: usize = 64 << 20;
 /// Threads that write. Writing many small files keeps the kernel busy, not us: two do nearly twice as much as one.
 const THREADS: usize = 2;
 
@@ -34,6 +37,9 @@ pub(super) struct ObjectWriter<'scope> {
     threads: Vec<ScopedJoinHandle<'scope, Result<(), OstreeError>>>,
     batch: Vec<Object>,
     batch_bytes: usize,
+    /// Tells the flusher that there is enough to write back.
+    flush: SyncSender<()>,
+    unflushed: usize,
     known: HashSet<Checksum>,
     directories: HashSet<Checksum>,
 }
@@ -48,10 +54,16 @@ impl<'scope> ObjectWriter<'scope> {
             let (handle, receiver) = (repo.clone(), Arc::clone(&receiver));
             scope.spawn(move || write_all(&handle, &receiver))
         };
+        let (flush, wanted) = mpsc::sync_channel(1);
+        let mut threads: Vec<_> = (0..THREADS).map(start).collect();
+        let handle = repo.clone();
+        threads.push(scope.spawn(move || write_back(&handle, &wanted)));
         Self {
             repo: repo.clone(),
             sender,
-            threads: (0..THREADS).map(start).collect(),
+            flush,
+            unflushed: 0,
+            threads,
             batch: Vec::new(),
             batch_bytes: 0,
             known: HashSet::new(),
@@ -141,7 +153,7 @@ impl<'scope> ObjectWriter<'scope> {
     /// Waits until everything is written.
     pub(super) fn finish(mut self) -> Result<(), OstreeError> {
         let sent = self.send();
-        drop(self.sender);
+        drop((self.sender, self.flush));
         let mut result = sent;
         for thread in self.threads {
             let written = thread
@@ -156,11 +168,29 @@ impl<'scope> ObjectWriter<'scope> {
     }
 
     fn send(&mut self) -> Result<(), OstreeError> {
+        self.unflushed += self.batch_bytes;
         self.batch_bytes = 0;
+        if self.unflushed >= FLUSH {
+            self.unflushed = 0;
+            // Where one flush is wished for already, that is enough.
+            self.flush.try_send(()).ok();
+        }
         // A closed channel means that the threads failed; `finish` returns their error in place of this one.
         let batch = std::mem::take(&mut self.batch);
         self.sender.send(batch).map_err(|_| OstreeError::Cancelled)
     }
+}
+
+/// Has the file system write back what is dirty, whenever that is wished for.
+fn write_back(repo: &Repo, wanted: &Receiver<()>) -> Result<(), OstreeError> {
+    // No failure matters here: the transaction's own sync reports it.
+    let directory = File::open(format!("/proc/self/fd/{}", repo.dfd())).ok();
+    for () in wanted {
+        if let Some(directory) = &directory {
+            rustix::fs::syncfs(directory).ok();
+        }
+    }
+    Ok(())
 }
 
 fn write_all(repo: &Repo, batches: &Mutex<Receiver<Vec<Object>>>) -> Result<(), OstreeError> {

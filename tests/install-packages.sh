@@ -18,12 +18,12 @@ USAGE
 
 # One list, by who needs it.
 packages=(
-    # building: libostree's bindings, OpenSSL through ocidir, C code in crates
+    # building: libostree's bindings, OpenSSL through ocidir in tests, C code in crates
     ca-certificates gcc libc6-dev libostree-dev libssl-dev make pkg-config
     # registry and image tools that the tests and the demo start
     apache2-utils docker-registry openssl skopeo umoci
     # images and media
-    debian-archive-keyring mmdebstrap python3 xorriso zstd
+    debian-archive-keyring mmdebstrap python3 xorriso xz-utils zstd
     # hosts: sysroots, immutable flags, extended attributes, namespaces
     attr e2fsprogs libcap2-bin mount ostree util-linux
     # measuring, injecting faults and cleaning up

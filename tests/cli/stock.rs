@@ -71,3 +71,28 @@ fn skopeo_reads_the_image_by_its_tag() {
         release.image().unwrap().digest
     );
 }
+
+#[test]
+fn ocidir_finds_nothing_wrong() {
+    use ocidir::OciRead as _;
+
+    let kit = Kit::new(Image::USUAL);
+    let authority = cap_std_ext::cap_std::ambient_authority();
+    let dir = cap_std_ext::cap_std::fs::Dir::open_ambient_dir(&kit.bundle, authority).unwrap();
+    let layout = ocidir::OciDir::open(dir).unwrap();
+    let release = parts(&kit.bundle).release;
+    // The image, what refers to it, and the release statement itself.
+    assert_eq!(
+        layout.read_index().unwrap().manifests().len(),
+        release.index.len() + 1
+    );
+    let found = layout
+        .find_manifest_descriptor_with_tag(TAG)
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        found.digest().to_string(),
+        release.image().unwrap().digest.to_string()
+    );
+    assert!(layout.fsck().unwrap() > 0);
+}

@@ -20,7 +20,7 @@ use super::{Outcome, files};
 /// interrupted export leaves PATH.partial, from which the next run goes on.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  bundle export docker://quay.io/os/appliance:1.2.3 -o \
+    after_help = "Example:\n  bundle export docker://registry.example/os/appliance:1.2.3 -o \
     /media/stick/appliance-1.2.3 \\\n    --sign-key release.pem --trust-root trust-root.json \
     --product appliance --sequence 12"
 )]

@@ -295,7 +295,7 @@ impl Names {
         })?;
         check_version(&version).map_err(|problem| usage("--version", problem, hint))?;
         let reference = order.reference.clone().or_else(|| source.reference());
-        let hint = "give it, such as --reference quay.io/os/appliance:1.2.3";
+        let hint = "give it, such as --reference registry.example/os/appliance:1.2.3";
         let reference = reference.ok_or_else(|| {
             let problem = "a layout does not say which registry reference hosts follow";
             usage("--reference", problem.into(), hint)

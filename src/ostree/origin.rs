@@ -63,28 +63,28 @@ mod tests {
     fn references() {
         for (reference, expected) in [
             (
-                "ostree-unverified-registry:quay.io/os:v1",
-                Some("quay.io/os:v1"),
+                "ostree-unverified-registry:registry.example/os:v1",
+                Some("registry.example/os:v1"),
             ),
             (
-                "ostree-unverified-image:docker://quay.io/os:v1",
-                Some("quay.io/os:v1"),
+                "ostree-unverified-image:docker://registry.example/os:v1",
+                Some("registry.example/os:v1"),
             ),
             (
-                "ostree-image-signed:docker://quay.io/os:v1",
-                Some("quay.io/os:v1"),
+                "ostree-image-signed:docker://registry.example/os:v1",
+                Some("registry.example/os:v1"),
             ),
             (
-                "ostree-image-signed:registry:quay.io/os:v1",
-                Some("quay.io/os:v1"),
+                "ostree-image-signed:registry:registry.example/os:v1",
+                Some("registry.example/os:v1"),
             ),
             (
-                "ostree-remote-registry:fedora:quay.io/os:v1",
-                Some("quay.io/os:v1"),
+                "ostree-remote-registry:fedora:registry.example/os:v1",
+                Some("registry.example/os:v1"),
             ),
             (
-                "ostree-remote-image:fedora:docker://quay.io/os:v1",
-                Some("quay.io/os:v1"),
+                "ostree-remote-image:fedora:docker://registry.example/os:v1",
+                Some("registry.example/os:v1"),
             ),
             ("ostree-unverified-image:oci:/mnt/usb", None),
             ("x", None),

@@ -94,8 +94,8 @@ mod tests {
             ),
             ("fedora/x86_64/coreos", "fedora/x86__64/coreos"),
             (
-                "docker://quay.io/os/blah:v1",
-                "docker_3A__2F__2F_quay_2E_io/os/blah_3A_v1",
+                "docker://registry.example/os/blah:v1",
+                "docker_3A__2F__2F_registry_2E_example/os/blah_3A_v1",
             ),
             ("blah/", "blah_2F_"),
             ("/foo", "_2F_foo"),

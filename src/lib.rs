@@ -5,6 +5,7 @@
 
 #[cfg(feature = "ostree")]
 pub mod apply;
+#[cfg(feature = "export")]
 pub mod delta;
 mod error;
 pub mod exit;

@@ -3,7 +3,7 @@
 #![cfg(feature = "export")]
 #![allow(
     clippy::unwrap_used,
-    clippy::expect_used,
+    clippy::panic,
     reason = "a test that cannot go on fails"
 )]
 

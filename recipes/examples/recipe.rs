@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Write};
 use std::path::Path;
 
-use bundle_recipes::{Coding, EncoderSet, Limits, Options, Recipe, encode, open};
+use bundle_recipes::{EncoderSet, Limits, Options, Recipe, encode, open};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -88,10 +88,7 @@ fn describe(recipe: &Recipe) -> String {
         recipe.memory()
     );
     for part in recipe.parts() {
-        let coding = match &part.coding {
-            Coding::Gzip(params) => format!("gzip in {} pieces", params.pieces.len()),
-            other => format!("{other:?}"),
-        };
+        let coding = format!("{:?}", part.coding);
         text.push_str(&format!("\n{} -> {}: {coding}", part.inner, part.encoded));
     }
     text

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::zstd::EncoderSet;
 
-/// Largest recipe in its wire form, in bytes. Corrections of gzip are nearly all of it: 0.15 % of what they restore.
-pub const MAX_RECIPE: usize = 16 << 20;
+/// Largest recipe in its wire form, in bytes.
+pub const MAX_RECIPE: usize = 1 << 20;
 /// Most parts of one recipe: an initramfs has two or three.
 pub const MAX_PARTS: usize = 64;
 /// Largest inner stream of one recipe, in bytes.

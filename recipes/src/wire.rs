@@ -7,7 +7,6 @@
 //! nothing. Defences: every length is checked against the bytes that are left before anything is allocated, sums against the
 //! limits of the crate, parameters against what the encoders take; there is one form only, and nothing may follow it.
 
-use crate::gzip::{self, GzipParams, Piece};
 use crate::recipe::{Coding, Part, Recipe};
 use crate::xz::{self, Branch, Check, Layout, Lzma, XzParams};
 use crate::zstd::{Version, ZstdParams};
@@ -19,7 +18,6 @@ const VERSION: u8 = 1;
 const STORED: u8 = 0;
 const ZSTD: u8 = 1;
 const XZ: u8 = 2;
-const GZIP: u8 = 3;
 
 impl Recipe {
     /// The canonical bytes.
@@ -33,7 +31,6 @@ impl Recipe {
                 Coding::Stored => out.push(STORED),
                 Coding::Zstd(params) => put_zstd(&mut out, params),
                 Coding::Xz(params) => put_xz(&mut out, params),
-                Coding::Gzip(params) => put_gzip(&mut out, params),
             }
         }
         out
@@ -144,18 +141,6 @@ fn put_xz(out: &mut Vec<u8>, params: &XzParams) {
     put(out, block);
 }
 
-fn put_gzip(out: &mut Vec<u8>, params: &GzipParams) {
-    out.extend([GZIP, gzip::GENERATION]);
-    put(out, params.header.len() as u64);
-    out.extend(&params.header);
-    put(out, params.pieces.len() as u64);
-    for piece in &params.pieces {
-        put(out, piece.content);
-        put(out, piece.corrections.len() as u64);
-        out.extend(&piece.corrections);
-    }
-}
-
 fn check(holds: bool, why: &'static str) -> Result<(), Error> {
     if holds {
         Ok(())
@@ -229,7 +214,6 @@ impl<'a> Reader<'a> {
             }
             ZSTD => Coding::Zstd(self.zstd()?),
             XZ => Coding::Xz(self.xz()?),
-            GZIP => Coding::Gzip(self.gzip(inner)?),
             _ => {
                 return Err(Error::Malformed {
                     why: "a part has an unknown kind",
@@ -307,35 +291,6 @@ impl<'a> Reader<'a> {
             lzma,
             layout,
         })
-    }
-
-    fn gzip(&mut self, inner: u64) -> Result<GzipParams, Error> {
-        self.generation("gzip", gzip::GENERATION)?;
-        let length = self.number()?;
-        check(
-            length <= gzip::MAX_HEADER as u64,
-            "a header of gzip is too long",
-        )?;
-        let header = self.take(length)?.to_vec();
-        let count = self.number()?;
-        check(count <= gzip::MAX_PIECES as u64, "gzip has too many pieces")?;
-        let mut pieces = Vec::new();
-        let mut sum: u64 = 0;
-        for _ in 0..count {
-            let content = self.number()?;
-            check(content <= gzip::MAX_PIECE, "a piece of gzip is too long")?;
-            sum += content;
-            let length = self.number()?;
-            pieces.push(Piece {
-                content,
-                corrections: self.take(length)?.to_vec(),
-            });
-        }
-        check(
-            sum == inner && sum <= gzip::MAX_CONTENT,
-            "pieces of gzip do not add up",
-        )?;
-        Ok(GzipParams { header, pieces })
     }
 
     fn generation(&mut self, encoder: &'static str, known: u8) -> Result<(), Error> {

@@ -19,8 +19,6 @@ fn seeds() -> Vec<Vec<u8>> {
         vec![
             1, 1, 5, 68, 2, 1, 1, 1, 4, 0x80, 0x80, 0x40, 3, 0, 2, 0, 20, 64, 0, 0, 0,
         ],
-        // gzip with one piece.
-        vec![1, 1, 5, 25, 3, 1, 2, 0x1f, 0x8b, 1, 5, 6, 1, 2, 3, 4, 5, 6],
     ]
 }
 
@@ -131,7 +129,7 @@ proptest! {
 #[test]
 fn bombs() {
     let zeros = vec![0; 16 << 20];
-    for (program, arguments) in [("xz", "-0"), ("gzip", "-9"), ("zstd", "-1")] {
+    for (program, arguments) in [("xz", "-0"), ("zstd", "-1")] {
         let mut child = std::process::Command::new(program)
             .arg(arguments)
             .stdin(std::process::Stdio::piped())

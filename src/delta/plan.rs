@@ -245,7 +245,7 @@ impl<'a> Planner<'a> {
             return Ok(Way::New);
         }
         let new = self.target.content(file)?;
-        let promising = bundle_recipes::may_open(new.get(..1024).unwrap_or(&new)) && !is_gzip(&new);
+        let promising = bundle_recipes::may_open(new.get(..1024).unwrap_or(&new));
         if let Some(opened) = promising
             .then(|| bundle_recipes::open(&new, self.recipes))
             .flatten()
@@ -386,10 +386,6 @@ impl<'a> Planner<'a> {
         }
         Ok(())
     }
-}
-
-fn is_gzip(bytes: &[u8]) -> bool {
-    bytes.starts_with(&[0x1f, 0x8b])
 }
 
 fn old_member(base: BaseFile, member: &Member) -> Old {

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bundle_format::Limits;
-use bundle_format::layout::{BLOBS_PATH, INDEX_PATH, OCI_LAYOUT_PATH};
+use bundle_format::layout::BLOBS_PATH;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 
 use super::tar::TarIndex;
@@ -134,11 +134,6 @@ impl Medium {
             start: 0,
             size,
         })
-    }
-
-    /// Returns true for the path of a file that a layout has outside `blobs`.
-    pub fn is_layout_file(path: &str) -> bool {
-        path == OCI_LAYOUT_PATH || path == INDEX_PATH
     }
 }
 

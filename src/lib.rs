@@ -5,7 +5,7 @@
 
 #[cfg(feature = "ostree")]
 pub mod apply;
-#[cfg(feature = "export")]
+#[cfg(feature = "delta")]
 pub mod delta;
 mod error;
 pub mod exit;

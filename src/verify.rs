@@ -404,6 +404,7 @@ fn check_documents(bundle: &VerifiedBundle, limits: &Limits, known: &[Problem]) 
     let mut problems = Vec::new();
     let known: BTreeSet<_> = known.iter().map(|problem| problem.file.as_str()).collect();
     let mut seen = BTreeSet::new();
+    let mut omitted: BTreeSet<_> = bundle.release.omitted.iter().copied().collect();
     let mut waiting: Vec<Descriptor> = bundle.release.index.iter().rev().cloned().collect();
     while let Some(descriptor) = waiting.pop() {
         if problems.len() >= content::PROBLEM_CAP {
@@ -441,7 +442,9 @@ fn check_documents(bundle: &VerifiedBundle, limits: &Limits, known: &[Problem]) 
                         waiting.push(part.clone());
                     }
                 }
-                None if sparse => {}
+                None if sparse || bundle.release.omitted.binary_search(&part.digest).is_ok() => {
+                    omitted.remove(&part.digest);
+                }
                 None => problems.push(inconsistent(&format!(
                     "needs {}, which is not there",
                     part.digest
@@ -452,6 +455,15 @@ fn check_documents(bundle: &VerifiedBundle, limits: &Limits, known: &[Problem]) 
                 ))),
             }
         }
+    }
+    // Only where every document was read it is known that none names them.
+    if problems.is_empty() && known.is_empty() {
+        let path = bundle.statement.blob_path();
+        let unknown = omitted.iter().map(|digest| {
+            let detail = format!("omits {digest}, which no manifest names");
+            Problem::new(ProblemKind::Inconsistent, &path, detail)
+        });
+        problems.extend(unknown.take(1));
     }
     problems
 }

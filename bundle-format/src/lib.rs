@@ -8,6 +8,7 @@
 extern crate alloc;
 
 pub mod chunk;
+pub mod delta;
 mod descriptor;
 mod digest;
 pub mod dsse;
@@ -23,8 +24,8 @@ pub use descriptor::{Descriptor, Platform};
 pub use digest::{Digest, DigestError};
 pub use limits::Limits;
 pub use statement::{
-    BlobEntry, Chunks, PREDICATE_TYPE, Release, STATEMENT_TYPE, StatementError, check_product,
-    check_version,
+    BlobEntry, Chunks, OMITTED, PREDICATE_TYPE, Release, STATEMENT_TYPE, StatementError,
+    check_product, check_version,
 };
 
 /// Serialises plain data as compact JSON; equal values give equal bytes.

@@ -32,5 +32,12 @@ pub const TRUST_ROOT: &str = "application/vnd.bundle.trust-root.v1+json";
 /// DSSE payload type of in-toto statements.
 pub const IN_TOTO: &str = "application/vnd.in-toto+json";
 
+/// Artifact type of deltas between images, as containers/oci-delta has it.
+pub const OCI_DELTA: &str = "application/vnd.io.github.containers.oci-delta.v1";
+/// Layer delta in this project's codec.
+pub const LAYER_DELTA: &str = "application/vnd.bundle.layer-delta.v1";
+/// Layer delta of containers/tar-diff, either version.
+pub const TAR_DIFF: &str = "application/vnd.tar-diff";
+
 /// Annotation of a descriptor in `index.json`: the tag.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";

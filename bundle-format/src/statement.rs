@@ -20,6 +20,9 @@ pub const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 /// `predicateType` of release statements.
 pub const PREDICATE_TYPE: &str = "urn:bundle:release:v1";
 
+/// Name of the member `omitted` in `critical`.
+pub const OMITTED: &str = "omitted";
+
 /// What one bundle delivers, as its signers state it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
@@ -41,6 +44,12 @@ pub struct Release {
     pub index: Vec<Descriptor>,
     /// Every blob that neither this list nor its envelope describes itself, in reading order.
     pub blobs: Vec<BlobEntry>,
+    /// Layers that manifests of the bundle name and the bundle does not hold, for its deltas make them.
+    ///
+    /// `critical` names this member where it is not empty: a reader that does not know it would take
+    /// the bundle for damaged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub omitted: Vec<Digest>,
     /// The chunk index over `blobs`.
     pub chunks: Chunks,
 }
@@ -162,7 +171,7 @@ impl Release {
     }
 
     fn check(&self, limits: &Limits) -> Result<(), StatementError> {
-        json::check_critical(&self.critical, &[])?;
+        json::check_critical(&self.critical, &[OMITTED])?;
         check_product(&self.product).map_err(|problem| member("product", problem))?;
         check_version(&self.version).map_err(|problem| member("version", problem))?;
         check_text(&self.source, 512, "-._+/:@").map_err(|problem| member("source", problem))?;
@@ -222,6 +231,7 @@ impl Release {
         if sizes.contains_key(&self.chunks.index.digest) && self.chunks.index.size > 0 {
             return Err(member("blobs", "lists the chunk index".to_string()));
         }
+        self.check_omitted(limits, &sizes)?;
         let mut seen = BTreeSet::new();
         for entry in &self.index {
             if sizes.get(&entry.digest) != Some(&entry.size) {
@@ -246,6 +256,35 @@ impl Release {
             }
         }
         Ok(())
+    }
+
+    fn check_omitted(
+        &self,
+        limits: &Limits,
+        sizes: &BTreeMap<Digest, u64>,
+    ) -> Result<(), StatementError> {
+        let omitted = |problem: String| member(OMITTED, problem);
+        let critical = self.critical.iter().any(|name| name == OMITTED);
+        if critical == self.omitted.is_empty() {
+            return Err(omitted("does not agree with critical".to_string()));
+        }
+        if self.omitted.len() > limits.descriptors {
+            return Err(omitted(alloc::format!(
+                "has {} digests",
+                self.omitted.len()
+            )));
+        }
+        if !self.omitted.is_sorted_by(|a, b| a < b) {
+            return Err(omitted("is not sorted".to_string()));
+        }
+        match self
+            .omitted
+            .iter()
+            .find(|digest| sizes.contains_key(digest))
+        {
+            Some(digest) => Err(omitted(alloc::format!("lists {digest}, as blobs does"))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -326,6 +365,7 @@ mod tests {
                 },
             ]
             .into(),
+            omitted: Vec::new(),
             chunks: Chunks {
                 size: CHUNK_BYTES,
                 index: BlobEntry {

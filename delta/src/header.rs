@@ -19,6 +19,10 @@ pub const MAGIC: &[u8; 8] = b"bndlDLT1";
 pub const SOURCE_HASH: usize = 16;
 /// Longest path.
 const PATH: u64 = 4096;
+/// Most encoders.
+const ENCODERS: u64 = 64;
+/// Longest name of an encoder.
+const ENCODER_NAME: u64 = 64;
 
 /// The head of a layer delta.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,10 +31,39 @@ pub struct Header {
     pub target_size: u64,
     /// SHA-256 of the target: the layer's `diff_id`.
     pub target_hash: [u8; 32],
-    /// Most scratch bytes that rebuilding takes beside the target.
+    /// Most scratch bytes that rebuilding takes beside the target, in temporary files.
     pub scratch: u64,
+    /// Most bytes of memory that rebuilding takes, encoders included.
+    pub memory: u64,
+    /// What rebuilding asks of the processor.
+    pub effort: Effort,
+    /// What encoders recipes need, by name and version, such as `zstd 1.5.4`; sorted, each once.
+    pub encoders: Vec<String>,
     /// Files that the delta takes bytes from.
     pub sources: Vec<SourceEntry>,
+}
+
+/// What rebuilding asks of the processor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effort {
+    /// Reading and copying: hundreds of megabytes a second.
+    #[default]
+    Copy,
+    /// Encoding compressed files again at quick levels: tens of megabytes a second.
+    Encode,
+    /// Encoding at levels that take seconds for each megabyte or two.
+    Slow,
+}
+
+impl Effort {
+    const fn from_number(number: u64) -> Result<Self, DeltaError> {
+        match number {
+            0 => Ok(Self::Copy),
+            1 => Ok(Self::Encode),
+            2 => Ok(Self::Slow),
+            _ => Err(DeltaError::Malformed { what: "effort" }),
+        }
+    }
 }
 
 /// A file that a delta takes bytes from.
@@ -42,6 +75,10 @@ pub struct SourceEntry {
     pub hash: [u8; SOURCE_HASH],
     /// Where the file was in the image the delta was made against; a hint.
     pub path: String,
+    /// Layer of the *target* that has the file, counted from the lowest; `None` where it is the base's.
+    ///
+    /// Such a layer is rebuilt first, so the file is not there while roads are planned.
+    pub layer: Option<u32>,
 }
 
 /// What a reader of headers accepts.
@@ -108,12 +145,20 @@ impl Header {
         let target_size = cap("target", varint::get(&mut rest)?, limits.target)?;
         let target_hash = *take(&mut rest)?;
         let scratch = cap("scratch", varint::get(&mut rest)?, limits.scratch)?;
+        let memory = varint::get(&mut rest)?;
+        let effort = Effort::from_number(varint::get(&mut rest)?)?;
+        let encoders = Self::parse_encoders(&mut rest)?;
         let count = cap("count of sources", varint::get(&mut rest)?, limits.sources)?;
         let mut sources: Vec<SourceEntry> = Vec::new();
         let mut path = Vec::new();
         for _ in 0..count {
             let size = cap("source", varint::get(&mut rest)?, limits.target)?;
             let hash = *take(&mut rest)?;
+            let layer = varint::get(&mut rest)?.checked_sub(1);
+            let layer = layer.map(u32::try_from).transpose();
+            let layer = layer.map_err(|_| DeltaError::Malformed {
+                what: "layer of a source",
+            })?;
             let shared = varint::get(&mut rest)?;
             let own = varint::get(&mut rest)?;
             if shared > path.len() as u64 || shared.saturating_add(own) > PATH {
@@ -134,6 +179,7 @@ impl Header {
                 size,
                 hash,
                 path: text.to_string(),
+                layer,
             });
         }
         if !rest.is_empty() {
@@ -145,8 +191,35 @@ impl Header {
             target_size,
             target_hash,
             scratch,
+            memory,
+            effort,
+            encoders,
             sources,
         })
+    }
+
+    fn parse_encoders(rest: &mut &[u8]) -> Result<Vec<String>, DeltaError> {
+        let count = cap("count of encoders", varint::get(rest)?, ENCODERS)?;
+        let mut encoders: Vec<String> = Vec::new();
+        for _ in 0..count {
+            let len = cap("name of an encoder", varint::get(rest)?, ENCODER_NAME)?;
+            let (name, tail) =
+                rest.split_at_checked(len as usize)
+                    .ok_or(DeltaError::Truncated {
+                        part: "the name of an encoder",
+                    })?;
+            *rest = tail;
+            let name = std::str::from_utf8(name).map_err(|_| DeltaError::Malformed {
+                what: "name of an encoder is not text",
+            })?;
+            if encoders.last().is_some_and(|last| last.as_str() >= name) {
+                return Err(DeltaError::Malformed {
+                    what: "order of encoders",
+                });
+            }
+            encoders.push(name.to_string());
+        }
+        Ok(encoders)
     }
 
     /// Writes the head of a delta.
@@ -158,6 +231,13 @@ impl Header {
         varint::put(&mut table, self.target_size);
         table.extend_from_slice(&self.target_hash);
         varint::put(&mut table, self.scratch);
+        varint::put(&mut table, self.memory);
+        varint::put(&mut table, self.effort as u64);
+        varint::put(&mut table, self.encoders.len() as u64);
+        for name in &self.encoders {
+            varint::put(&mut table, name.len() as u64);
+            table.extend_from_slice(name.as_bytes());
+        }
         varint::put(&mut table, self.sources.len() as u64);
         let mut before: &[u8] = b"";
         for source in &self.sources {
@@ -165,6 +245,10 @@ impl Header {
             let shared = before.iter().zip(path).take_while(|(a, b)| a == b).count();
             varint::put(&mut table, source.size);
             table.extend_from_slice(&source.hash);
+            varint::put(
+                &mut table,
+                source.layer.map_or(0, |layer| u64::from(layer) + 1),
+            );
             varint::put(&mut table, shared as u64);
             varint::put(&mut table, (path.len() - shared) as u64);
             table.extend_from_slice(path.get(shared..).unwrap_or_default());
@@ -197,11 +281,15 @@ mod tests {
             size,
             hash: [7; 16],
             path: path.into(),
+            layer: (size > 1).then_some(3),
         };
         Header {
             target_size: 1000,
             target_hash: [1; 32],
             scratch: 5,
+            memory: 64 << 20,
+            effort: Effort::Slow,
+            encoders: vec!["xz 5.8".into(), "zstd 1.5.4".into()],
             sources: vec![
                 source(1, "usr/bin/a"),
                 source(0, "usr/bin/ab"),

@@ -76,6 +76,9 @@ pub fn make(
         target_size: target.size(),
         target_hash: *target.digest().as_bytes(),
         scratch: program.scratch,
+        memory: 0,
+        effort: Default::default(),
+        encoders: Vec::new(),
         sources,
     };
     header.write(out, options.level)?;
@@ -108,6 +111,7 @@ fn sources(planner: &Planner<'_>, ways: &[Way]) -> (Vec<SourceEntry>, HashMap<Ba
                 size: file.size,
                 hash,
                 path: file.path.clone(),
+                layer: None,
             });
             entries.len() as u64 - 1
         });

@@ -110,6 +110,7 @@ pub fn export(
         source: names.reference,
         index: contents.index,
         blobs,
+        omitted: Vec::new(),
         chunks: Chunks {
             size: CHUNK_BYTES,
             index,

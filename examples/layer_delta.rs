@@ -10,7 +10,7 @@ use std::io::{self, BufReader, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use bundle::delta::{Options, Spool, SpoolStore, make};
+use bundle::delta::{Layer, Options, Spool, SpoolStore, make};
 use bundle_delta::header::Header;
 use bundle_delta::rebuild::rebuild;
 use bundle_recipes::EncoderSet;
@@ -26,13 +26,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         options.recipes.limits.encoders = EncoderSet::in_directory(directory);
     }
     let spool = |path: &Path| Spool::read(File::open(path)?, &std::env::temp_dir());
-    let (bases, target) = ([spool(old)?], spool(new)?);
+    let (old, target) = (spool(old)?, spool(new)?);
+    let sources = [Layer {
+        spool: &old,
+        target: None,
+    }];
 
     let begin = Instant::now();
     let mut out = BufWriter::new(File::create(output)?);
     make(
         &target,
-        &bases,
+        &sources,
         &options,
         &bundle::progress::Silent,
         &mut out,
@@ -47,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let begin = Instant::now();
     let mut input = BufReader::new(File::open(output)?);
     let header = Header::read(&mut input, &Default::default())?;
-    let store = SpoolStore::new(&header, &bases, options.recipes.limits);
+    let store = SpoolStore::new(&header, &sources, &options);
     // The rebuild fails unless the result has the hash of the target.
     rebuild(&header, input, &store, &mut io::sink(), &Default::default())?;
     let (size, scratch) = (header.target_size, header.scratch);

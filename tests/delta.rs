@@ -10,7 +10,7 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use bundle::delta::{Options, Spool, SpoolStore, make};
+use bundle::delta::{Layer, Options, Spool, SpoolStore, make};
 use bundle::progress::Silent;
 use bundle_delta::DeltaError;
 use bundle_delta::header::Header;
@@ -151,11 +151,18 @@ fn spool(bytes: &[u8]) -> Spool {
     Spool::read(bytes, &std::env::temp_dir()).unwrap()
 }
 
+fn base(spool: &Spool) -> Layer<'_> {
+    Layer {
+        spool,
+        target: None,
+    }
+}
+
 fn made(old: &[u8], new: &[u8]) -> Vec<u8> {
     let mut delta = Vec::new();
     make(
         &spool(new),
-        &[spool(old)],
+        &[base(&spool(old))],
         &Options::default(),
         &Silent,
         &mut delta,
@@ -167,8 +174,8 @@ fn made(old: &[u8], new: &[u8]) -> Vec<u8> {
 fn rebuilt(delta: &[u8], old: &[u8]) -> Result<Vec<u8>, DeltaError> {
     let mut input = delta;
     let header = Header::read(&mut input, &Default::default())?;
-    let bases = [spool(old)];
-    let store = SpoolStore::new(&header, &bases, Options::default().recipes.limits);
+    let old = spool(old);
+    let store = SpoolStore::new(&header, &[base(&old)], &Options::default());
     let mut out = Vec::new();
     rebuild(&header, input, &store, &mut out, &Default::default())?;
     Ok(out)
@@ -206,22 +213,13 @@ fn another_base_is_noticed() {
     let (old, new) = releases();
     let delta = made(&old, &new);
     let header = Header::read(&mut delta.as_slice(), &Default::default()).unwrap();
-    let whole = [spool(&old)];
-    let limits = Options::default().recipes.limits;
-    assert_eq!(
-        SpoolStore::new(&header, &whole, limits.clone())
-            .missing()
-            .count(),
-        0
-    );
-    let other = [spool(&tar(&vec![(
-        "usr/bin/same".into(),
-        content(99, 100_000),
-    )]))];
-    assert_eq!(
-        SpoolStore::new(&header, &other, limits).missing().count(),
-        header.sources.len()
-    );
+    let missing = |spool: &Spool| {
+        let store = SpoolStore::new(&header, &[base(spool)], &Options::default());
+        store.missing().count()
+    };
+    assert_eq!(missing(&spool(&old)), 0);
+    let other = spool(&tar(&vec![("usr/bin/same".into(), content(99, 100_000))]));
+    assert_eq!(missing(&other), header.sources.len());
     assert!(rebuilt(&delta, &tar(&Vec::new())).is_err());
 }
 

@@ -42,6 +42,7 @@ pub struct Writer<W> {
     level: i32,
     caps: Vec<u64>,
     streams: Vec<Vec<u8>>,
+    largest: u64,
 }
 
 impl<W: Write> Writer<W> {
@@ -61,6 +62,7 @@ impl<W: Write> Writer<W> {
             level,
             caps: caps.to_vec(),
             streams: vec![Vec::new(); caps.len()],
+            largest: 0,
         })
     }
 
@@ -73,6 +75,12 @@ impl<W: Write> Writer<W> {
     #[must_use]
     pub fn pending(&self) -> u64 {
         self.streams.iter().map(|s| s.len() as u64).sum()
+    }
+
+    /// Bytes that the largest window so far takes in a reader's memory: its streams, and one frame.
+    #[must_use]
+    pub fn largest_window(&self) -> u64 {
+        self.largest
     }
 
     /// Ends the window, unless it is empty.
@@ -100,6 +108,8 @@ impl<W: Write> Writer<W> {
             varint::put(&mut head, frame.as_deref().unwrap_or(stream).len() as u64);
             frames.push(frame);
         }
+        let longest = frames.iter().flatten().map(Vec::len).max().unwrap_or(0);
+        self.largest = self.largest.max(self.pending() + longest as u64);
         self.out.write_all(&head)?;
         for (stream, frame) in self.streams.iter_mut().zip(frames) {
             self.out.write_all(frame.as_deref().unwrap_or(stream))?;

@@ -6,6 +6,11 @@
 //! Threats: members that lie about their size, or decode to more than memory holds. Defences: the bounds of [`Options`],
 //! and the caller's own expectation of the length.
 
+use std::io::{self, BufRead, Read, Write};
+
+use liblzma::bufread::XzDecoder;
+use liblzma::stream::Stream;
+
 use crate::{Options, bzimage, cpio, xz, zstd};
 
 /// A kind of compression that can be decoded.
@@ -40,6 +45,53 @@ pub fn decode(kind: Kind, bytes: &[u8], options: &Options) -> Option<(usize, Vec
         Kind::Xz => xz::decode(bytes, &mut inner, options)?,
     };
     Some((length, inner))
+}
+
+/// Decodes the one member of `kind` that `input` is, as a stream; what is held in memory is [`decoder_memory`] and buffers.
+///
+/// # Errors
+/// For anything but exactly such a member, beyond the bounds of `options`, and where reading or writing fails.
+pub fn decode_stream(
+    kind: Kind,
+    input: impl BufRead,
+    out: &mut dyn Write,
+    options: &Options,
+) -> io::Result<()> {
+    let mut rest = match kind {
+        Kind::Zstd => {
+            let mut decoder = ::zstd::stream::read::Decoder::with_buffer(input)?.single_frame();
+            decoder.window_log_max(zstd::WINDOW_LOG)?;
+            bounded_copy(&mut decoder, out, options.inner)?;
+            decoder.finish()
+        }
+        Kind::Xz => {
+            let stream = Stream::new_stream_decoder(options.decoder_memory, 0);
+            let stream = stream.map_err(io::Error::other)?;
+            let mut decoder = XzDecoder::new_stream(input, stream);
+            bounded_copy(&mut decoder, out, options.inner)?;
+            decoder.into_inner()
+        }
+    };
+    if rest.fill_buf()?.is_empty() {
+        Ok(())
+    } else {
+        Err(io::Error::other("bytes behind a compressed member"))
+    }
+}
+
+fn bounded_copy(from: &mut dyn Read, out: &mut dyn Write, most: u64) -> io::Result<()> {
+    if io::copy(&mut from.take(most.saturating_add(1)), out)? > most {
+        return Err(io::Error::other("a compressed member larger than allowed"));
+    }
+    Ok(())
+}
+
+/// Bytes of memory that decoding the member takes which begins so: its window or dictionary.
+pub fn decoder_memory(kind: Kind, beginning: &[u8]) -> u64 {
+    match kind {
+        Kind::Zstd => zstd::window(beginning),
+        Kind::Xz => xz::decoder_memory(beginning),
+    }
 }
 
 /// Finds and decodes the compressed members of a file: of a bzImage, an initramfs, or a file that is one.

@@ -28,7 +28,7 @@ mod wire;
 pub mod xz;
 pub mod zstd;
 
-pub use decode::{Kind, Member, decode, members};
+pub use decode::{Kind, Member, decode, decode_stream, decoder_memory, members};
 pub use encode::encode;
 pub use error::Error;
 pub use limits::{Limits, MAX_ENCODED, MAX_INNER, MAX_PARTS, MAX_RECIPE, Options};

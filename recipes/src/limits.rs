@@ -26,6 +26,19 @@ pub struct Limits {
     pub time: Duration,
 }
 
+impl Limits {
+    /// Whether there is the encoder that [`Coding::encoder`](crate::Coding::encoder) names.
+    pub fn has_encoder(&self, name: &str) -> bool {
+        if name == crate::xz::NAME {
+            return true;
+        }
+        let versions = self.encoders.versions();
+        versions
+            .iter()
+            .any(|version| name.strip_prefix("zstd ") == Some(&version.to_string()))
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

@@ -4,8 +4,11 @@
 //! file. An initramfs is `stored` (the early cpio and its padding) and `zstd`; a bzImage is `stored`, `xz`, `stored`; so
 //! what lies around a payload can be coded as a delta as well as the payload.
 
-use crate::xz::XzParams;
+use crate::xz::{self, XzParams};
 use crate::zstd::ZstdParams;
+
+/// Highest level of zstd that encodes tens of megabytes a second.
+const SLOW_LEVEL: u8 = 10;
 
 /// How a file comes out of its inner stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +46,24 @@ impl Coding {
             Self::Stored => "stored",
             Self::Zstd(_) => "zstd",
             Self::Xz(_) => "xz",
+        }
+    }
+
+    /// The encoder that it needs, by name and release; none where bytes stay as they are.
+    pub fn encoder(&self) -> Option<String> {
+        match self {
+            Self::Stored => None,
+            Self::Zstd(params) => Some(format!("zstd {}", params.version)),
+            Self::Xz(_) => Some(xz::NAME.into()),
+        }
+    }
+
+    /// Whether encoding takes seconds for each few megabytes.
+    pub fn is_slow(&self) -> bool {
+        match self {
+            Self::Stored => false,
+            Self::Zstd(params) => params.level > SLOW_LEVEL,
+            Self::Xz(_) => true,
         }
     }
 }

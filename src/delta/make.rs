@@ -5,22 +5,32 @@
 //! archive holds is rebuilt early, kept, and only copied when its turn comes. The same input always
 //! gives the same delta.
 
-use std::collections::HashMap;
-use std::io::{self, Write};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Seek as _, SeekFrom, Write};
+use std::path::PathBuf;
+use std::thread;
 
 use bundle_delta::codec::DATA;
-use bundle_delta::header::{Header, SOURCE_HASH, SourceEntry};
+use bundle_delta::header::{Effort, Header, SOURCE_HASH, SourceEntry};
 use bundle_delta::program::{CONTROL, Coder, FRAME, Op, STREAMS};
+use bundle_delta::rebuild::rebuild;
 use bundle_delta::streams::Writer;
 use bundle_delta::{DeltaError, Encoder, varint};
 
 use super::matcher::BaseFile;
 use super::plan::{MemberKind, Old, Piece, Planner, Way};
 use super::spool::Spool;
+use super::store::SpoolStore;
 use crate::progress::Progress;
 
 /// What a stream may hold above the window that the encoder aims at: one file's steps and hints.
 const SLACK: u64 = 16 << 20;
+
+/// Bytes copied at once.
+const PART: u64 = 1 << 20;
+/// A smaller archive is not worth an order of layers.
+const ARCHIVE: u64 = 1 << 20;
 
 /// How to make deltas.
 #[derive(Clone, Debug)]
@@ -31,63 +41,164 @@ pub struct Options {
     pub window: u64,
     /// Encoders to look for recipes with, and what they may cost where the delta is applied.
     pub recipes: bundle_recipes::Options,
+    /// Bytes of memory that making may take, about.
+    pub memory: u64,
+    /// Threads; 0 is one for each processor.
+    pub threads: usize,
+    /// Where temporary files go.
+    pub directory: PathBuf,
 }
 
 impl Default for Options {
-    /// Level 19, windows of 8 MiB, and the encoders that are linked.
+    /// Level 19, windows of 8 MiB, the encoders that are linked, 2 GiB, all processors, the system's directory.
     fn default() -> Self {
         Self {
             level: 19,
             window: 8 << 20,
             recipes: bundle_recipes::Options::default(),
+            memory: 2 << 30,
+            threads: 0,
+            directory: std::env::temp_dir(),
         }
     }
 }
 
-/// Writes the delta from the files of `bases` to the stream of `target`.
+impl Options {
+    /// Bounds what rebuilding takes in memory where the delta is applied, in bytes.
+    ///
+    /// Compressed files whose encoder would need more are left closed.
+    #[must_use]
+    pub fn with_target_memory(mut self, bytes: u64) -> Self {
+        let left = bytes.saturating_sub(super::REBUILD_MEMORY + self.window * 2);
+        self.recipes.limits.memory = left;
+        self.recipes.decoder_memory = self.recipes.decoder_memory.min(left);
+        self
+    }
+
+    pub(super) fn threads(&self) -> usize {
+        match self.threads {
+            0 => thread::available_parallelism().map_or(1, |n| n.get().min(8)),
+            threads => threads,
+        }
+    }
+}
+
+/// A layer that files are taken from.
+#[derive(Clone, Copy, Debug)]
+pub struct Layer<'a> {
+    /// The layer.
+    pub spool: &'a Spool,
+    /// Its number in the target, counted from the lowest, if it is one of the target's own and rebuilt before; `None` for a
+    /// layer of the base.
+    pub target: Option<u32>,
+}
+
+/// Writes the delta from the files of `sources` to the stream of `target`, and returns its head.
+///
+/// The same input gives the same delta, with any number of threads.
 ///
 /// # Errors
 /// Fails where a spool cannot be read, memory runs out, or `out` cannot be written.
 pub fn make(
     target: &Spool,
-    bases: &[Spool],
+    sources: &[Layer<'_>],
     options: &Options,
     progress: &dyn Progress,
     out: &mut dyn Write,
-) -> Result<(), DeltaError> {
-    let planner = Planner::new(target, bases, &options.recipes)?;
+) -> Result<Header, DeltaError> {
+    let planner = Planner::new(target, sources, options)?;
     let ways = planner.ways(progress)?;
-    let (sources, numbers) = sources(&planner, &ways);
+    let (entries, numbers) = entries(&planner, &ways);
     let caps = [options.window + SLACK; STREAMS];
+    let file = tempfile::tempfile_in(&options.directory)?;
     let mut program = Program {
         planner: &planner,
         ways: &ways,
         numbers,
         objects: HashMap::new(),
-        next: sources.len() as u64,
+        next: entries.len() as u64,
+        repeated: repeated(&ways),
         scratch: 0,
-        writer: Writer::new(Vec::new(), &caps, options.level)?,
+        needs: Needs::default(),
+        writer: Writer::new(BufWriter::new(file), &caps, options.level)?,
         encoder: Encoder::new(options.window),
         coder: Coder::default(),
         window: options.window,
     };
-    program.run()?;
+    progress.stage("compressing", target.size());
+    program.run(progress)?;
+    let needs = program.needs;
+    // The last window is counted once it is written.
+    program.writer.end_window()?;
+    let memory = super::REBUILD_MEMORY + program.writer.largest_window() + needs.memory;
     let header = Header {
         target_size: target.size(),
         target_hash: *target.digest().as_bytes(),
         scratch: program.scratch,
-        memory: 0,
-        effort: Default::default(),
-        encoders: Vec::new(),
-        sources,
+        memory,
+        effort: needs.effort,
+        encoders: needs.encoders.into_iter().collect(),
+        sources: entries,
     };
     header.write(out, options.level)?;
-    out.write_all(&program.writer.finish()?)?;
-    Ok(())
+    let mut streams = program.writer.finish()?;
+    let file = streams.get_mut();
+    file.seek(SeekFrom::Start(0))?;
+    io::copy(file, out)?;
+    Ok(header)
+}
+
+/// Rebuilds the target of a delta, as the appliance will, and drops it.
+///
+/// # Errors
+/// Fails unless what comes out is the target, byte for byte.
+pub fn prove(
+    delta: &mut dyn Read,
+    sources: &[Layer<'_>],
+    options: &Options,
+) -> Result<(), DeltaError> {
+    let header = Header::read(delta, &Default::default())?;
+    let store = SpoolStore::new(&header, sources, options);
+    rebuild(&header, delta, &store, &mut io::sink(), &Default::default())
+}
+
+/// Returns the order in which the layers of an image are best rebuilt: those that hold archives of other files, such as an
+/// initramfs, come last, when these files are there.
+pub fn rebuild_order(layers: &[Spool]) -> Vec<usize> {
+    let holds_archives = |layer: &Spool| {
+        layer.files().iter().any(|file| {
+            let mut beginning = [0; 6];
+            let is_image = file.name().contains("initr");
+            is_image
+                && file.size > ARCHIVE
+                && layer.read_at(&mut beginning, file.offset).is_ok()
+                && bundle_recipes::may_open(&beginning)
+        })
+    };
+    let mut order: Vec<usize> = (0..layers.len()).collect();
+    order.sort_by_key(|number| layers.get(*number).is_some_and(holds_archives));
+    order
+}
+
+/// What carrying out a delta takes beside windows.
+#[derive(Clone, Debug, Default)]
+struct Needs {
+    memory: u64,
+    effort: Effort,
+    encoders: BTreeSet<String>,
+}
+
+/// Returns the files of the target that others are copies of.
+fn repeated(ways: &[Way]) -> HashSet<usize> {
+    let is_copy = |way: &Way| match way {
+        Way::Target(number) => Some(*number),
+        _ => None,
+    };
+    ways.iter().filter_map(is_copy).collect()
 }
 
 /// Numbers the base files in the order of their first use.
-fn sources(planner: &Planner<'_>, ways: &[Way]) -> (Vec<SourceEntry>, HashMap<BaseFile, u64>) {
+fn entries(planner: &Planner<'_>, ways: &[Way]) -> (Vec<SourceEntry>, HashMap<BaseFile, u64>) {
     let (mut entries, mut numbers) = (Vec::new(), HashMap::new());
     let mut waiting: Vec<&Way> = ways.iter().rev().collect();
     while let Some(way) = waiting.pop() {
@@ -99,7 +210,7 @@ fn sources(planner: &Planner<'_>, ways: &[Way]) -> (Vec<SourceEntry>, HashMap<Ba
             }
             Way::Target(_) | Way::New | Way::Frame => continue,
         };
-        let Some((_, file)) = planner.base(base) else {
+        let Some((layer, file)) = planner.base(base) else {
             continue;
         };
         numbers.entry(base).or_insert_with(|| {
@@ -111,7 +222,7 @@ fn sources(planner: &Planner<'_>, ways: &[Way]) -> (Vec<SourceEntry>, HashMap<Ba
                 size: file.size,
                 hash,
                 path: file.path.clone(),
-                layer: None,
+                layer: layer.target,
             });
             entries.len() as u64 - 1
         });
@@ -134,21 +245,29 @@ struct Program<'a> {
     numbers: HashMap<BaseFile, u64>,
     objects: HashMap<Object, u64>,
     next: u64,
+    repeated: HashSet<usize>,
     scratch: u64,
-    writer: Writer<Vec<u8>>,
+    needs: Needs,
+    writer: Writer<BufWriter<File>>,
     encoder: Encoder,
     coder: Coder,
     window: u64,
 }
 
 impl Program<'_> {
-    fn run(&mut self) -> Result<(), DeltaError> {
+    fn run(&mut self, progress: &dyn Progress) -> Result<(), DeltaError> {
         let target = self.planner.target;
         let mut at = 0;
         for (number, file) in target.files().iter().enumerate() {
-            let frame = spooled(target, at, file.offset)?;
-            self.bytes(FRAME, &frame)?;
+            if progress.interrupted() {
+                return Err(io::Error::from(io::ErrorKind::Interrupted).into());
+            }
+            self.spooled(FRAME, at, file.offset)?;
+            progress.advance(file.offset + file.size - at);
             at = file.offset + file.size;
+            if self.repeated.contains(&number) {
+                self.keep(number)?;
+            }
             match self.objects.get(&Object::Target(number)) {
                 Some(object) => self.op(Op::Whole { input: *object })?,
                 None => {
@@ -157,7 +276,7 @@ impl Program<'_> {
                 }
             }
         }
-        self.bytes(FRAME, &spooled(target, at, target.size())?)?;
+        self.spooled(FRAME, at, target.size())?;
         self.op(Op::End)?;
         self.encoder.end_window(&mut self.writer)
     }
@@ -217,6 +336,8 @@ impl Program<'_> {
             len: inner,
         })?;
         self.append(FRAME, &recipe)?;
+        let memory = self.planner.decoder_memory(base, kind, offset)?;
+        self.needs.memory = self.needs.memory.max(memory);
         self.made(Object::Member(old), inner);
         Ok(())
     }
@@ -247,7 +368,7 @@ impl Program<'_> {
         };
         let content = self.planner.target.content(file)?;
         // Opened again rather than kept: plans are many, and an inner stream is large.
-        let inner = bundle_recipes::inner(&content, self.planner.recipes);
+        let inner = bundle_recipes::inner(&content, &self.planner.options.recipes);
         let inner = inner.filter(|inner| inner.len() as u64 == len);
         let inner = inner.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
         self.op(Op::Object { len })?;
@@ -281,6 +402,16 @@ impl Program<'_> {
                     .get(&Object::Inner(number))
                     .copied()
                     .unwrap_or(u64::MAX);
+                self.needs.memory = self.needs.memory.max(recipe.memory());
+                for part in recipe.parts() {
+                    self.needs.encoders.extend(part.coding.encoder());
+                    let effort = match (part.coding.encoder(), part.coding.is_slow()) {
+                        (None, _) => Effort::Copy,
+                        (_, false) => Effort::Encode,
+                        (_, true) => Effort::Slow,
+                    };
+                    self.needs.effort = self.needs.effort.max(effort);
+                }
                 let recipe = recipe.to_bytes();
                 self.op(Op::Encode {
                     input,
@@ -289,8 +420,27 @@ impl Program<'_> {
                 })?;
                 self.append(FRAME, &recipe)
             }
+            Way::New => self.spooled(DATA, file.offset, file.offset + file.size),
             way => self.way(way, &target.content(file)?),
         }
+    }
+
+    /// Writes bytes of the target as they are, with the operation that takes them, a part at a time.
+    fn spooled(&mut self, stream: usize, from: u64, to: u64) -> Result<(), DeltaError> {
+        let len = to.saturating_sub(from);
+        if len > 0 {
+            self.literal(stream, len)?;
+        }
+        let mut part = vec![0; len.min(PART) as usize];
+        let mut at = from;
+        while at < to {
+            let count = (to - at).min(PART) as usize;
+            let part = part.get_mut(..count).unwrap_or_default();
+            self.planner.target.read_at(part, at)?;
+            self.append(stream, part)?;
+            at += count as u64;
+        }
+        Ok(())
     }
 
     /// Writes the operations that make `bytes`.
@@ -347,17 +497,21 @@ impl Program<'_> {
 
     /// Writes bytes as they are, with the operation that takes them.
     fn bytes(&mut self, stream: usize, bytes: &[u8]) -> Result<(), DeltaError> {
-        let len = bytes.len() as u64;
-        match stream {
-            _ if len == 0 => return Ok(()),
-            DATA => self.op(Op::New { len })?,
-            _ => self.op(Op::Frame { len })?,
+        if !bytes.is_empty() {
+            self.literal(stream, bytes.len() as u64)?;
         }
         self.append(stream, bytes)
     }
 
+    fn literal(&mut self, stream: usize, len: u64) -> Result<(), DeltaError> {
+        match stream {
+            DATA => self.op(Op::New { len }),
+            _ => self.op(Op::Frame { len }),
+        }
+    }
+
     fn append(&mut self, stream: usize, bytes: &[u8]) -> Result<(), DeltaError> {
-        for part in bytes.chunks(1 << 20) {
+        for part in bytes.chunks(PART as usize) {
             self.make_room()?;
             if let Some(stream) = self.writer.streams().get_mut(stream) {
                 stream.extend_from_slice(part);
@@ -372,11 +526,4 @@ impl Program<'_> {
         }
         Ok(())
     }
-}
-
-/// Reads what stands between two files.
-fn spooled(spool: &Spool, from: u64, to: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; usize::try_from(to.saturating_sub(from)).map_err(io::Error::other)?];
-    spool.read_at(&mut bytes, from)?;
-    Ok(bytes)
 }

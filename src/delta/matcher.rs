@@ -36,18 +36,15 @@ impl Matcher {
     pub(super) fn add(&mut self, layer: usize, files: &[SpooledFile]) {
         for (file, spooled) in files.iter().enumerate() {
             let base = BaseFile { layer, file };
-            let pattern = pattern(&spooled.path);
-            let name = pattern.rsplit('/').next().unwrap_or(&pattern).to_string();
             self.by_digest.entry(spooled.digest).or_insert(base);
-            self.by_path.insert(spooled.path.clone(), base);
-            self.by_pattern
-                .entry(pattern)
-                .or_default()
-                .push((spooled.size, base));
-            self.by_name
-                .entry(name)
-                .or_default()
-                .push((spooled.size, base));
+            for path in [&spooled.path].into_iter().chain(&spooled.links) {
+                let pattern = pattern(path);
+                let name = pattern.rsplit('/').next().unwrap_or(&pattern).to_string();
+                let found = (spooled.size, base);
+                self.by_path.insert(path.clone(), base);
+                self.by_pattern.entry(pattern).or_default().push(found);
+                self.by_name.entry(name).or_default().push(found);
+            }
         }
     }
 
@@ -102,6 +99,7 @@ mod tests {
     fn files(paths: &[(&str, u64)]) -> Vec<SpooledFile> {
         let file = |(path, size): &(&str, u64)| SpooledFile {
             path: (*path).into(),
+            links: Vec::new(),
             offset: 0,
             size: *size,
             digest: Digest::of(path.as_bytes()),

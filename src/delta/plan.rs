@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 
 use bundle_delta::elf::{Learner, Table};
@@ -18,14 +18,21 @@ use bundle_delta::{DeltaError, Encoder, Plan, bsdiff};
 use bundle_format::Digest;
 use bundle_recipes::{Kind, Member, Recipe, cpio};
 
+use super::budget::Budget;
+use super::make::{Layer, Options};
 use super::matcher::{BaseFile, Matcher};
+use super::sketch::{self, Sketch, Sketches};
 use super::spool::{Spool, SpooledFile};
 use crate::progress::Progress;
 
 /// Level for the trial that compares ways to code a file.
 const TRIAL_LEVEL: i32 = 3;
-/// Largest file that is matched: a suffix array takes five bytes for each of the base's.
-const MATCHED: u64 = 512 << 20;
+/// Bytes of memory that comparing takes for each byte of the two files: a suffix array, the files and their views.
+const COMPARED: u64 = 8;
+/// Bytes of memory that opening a compressed file takes for each byte of it: its content, and an encoder's work.
+const OPENED: u64 = 24;
+/// A smaller file that occurs twice in the target is as cheap to send twice.
+const REPEATED: u64 = 16 << 10;
 /// Smaller contents inside an archive are not worth an operation of their own.
 const SMALL: usize = 64;
 /// Entries of one archive that are looked at.
@@ -67,6 +74,15 @@ impl From<Kind> for MemberKind {
     }
 }
 
+impl From<MemberKind> for Kind {
+    fn from(kind: MemberKind) -> Self {
+        match kind {
+            MemberKind::Zstd => Self::Zstd,
+            MemberKind::Xz => Self::Xz,
+        }
+    }
+}
+
 /// How bytes of the target are made.
 #[derive(Debug)]
 pub(super) enum Way {
@@ -94,23 +110,25 @@ pub(super) struct Piece {
 /// Everything that plans are made from.
 pub(super) struct Planner<'a> {
     pub(super) target: &'a Spool,
-    pub(super) bases: &'a [Spool],
-    pub(super) recipes: &'a bundle_recipes::Options,
+    pub(super) sources: &'a [Layer<'a>],
+    pub(super) options: &'a Options,
     matcher: Matcher,
     by_digest: HashMap<Digest, usize>,
     table: Option<Arc<Table>>,
+    sketches: OnceLock<Sketches>,
+    budget: Budget,
 }
 
 impl<'a> Planner<'a> {
-    /// Indexes the bases and learns what their kernel modules share with the target's.
+    /// Indexes the sources and learns what their kernel modules share with the target's.
     pub(super) fn new(
         target: &'a Spool,
-        bases: &'a [Spool],
-        recipes: &'a bundle_recipes::Options,
+        sources: &'a [Layer<'a>],
+        options: &'a Options,
     ) -> Result<Self, DeltaError> {
         let mut matcher = Matcher::default();
-        for (layer, base) in bases.iter().enumerate() {
-            matcher.add(layer, base.files());
+        for (number, layer) in sources.iter().enumerate() {
+            matcher.add(number, layer.spool.files());
         }
         let files = target.files().iter().enumerate();
         let by_digest = files
@@ -119,11 +137,14 @@ impl<'a> Planner<'a> {
             .collect();
         let mut planner = Self {
             target,
-            bases,
-            recipes,
+            sources,
+            options,
             matcher,
             by_digest,
             table: None,
+            sketches: OnceLock::new(),
+            // The rest is for windows, and for what is written at last.
+            budget: Budget::new(options.memory / 4 * 3),
         };
         planner.table = planner.learn()?.map(Arc::new);
         Ok(planner)
@@ -135,9 +156,9 @@ impl<'a> Planner<'a> {
             .target
             .files()
             .iter()
-            .filter(|file| file.path.ends_with(".ko"));
+            .filter(|file| file.name().ends_with(".ko"));
         for file in modules.filter(|file| self.matcher.same(&file.digest).is_none()) {
-            if let Some(base) = self.matcher.candidates(&file.path, file.size).first() {
+            if let Some(base) = self.matcher.candidates(file.name(), file.size).first() {
                 learner.add(&self.base_content(*base)?, &self.target.content(file)?)?;
             }
         }
@@ -145,14 +166,14 @@ impl<'a> Planner<'a> {
     }
 
     /// Returns a base file and the layer it is in.
-    pub(super) fn base(&self, base: BaseFile) -> Option<(&'a Spool, &'a SpooledFile)> {
-        let spool = self.bases.get(base.layer)?;
-        Some((spool, spool.files().get(base.file)?))
+    pub(super) fn base(&self, base: BaseFile) -> Option<(Layer<'a>, &'a SpooledFile)> {
+        let layer = *self.sources.get(base.layer)?;
+        Some((layer, layer.spool.files().get(base.file)?))
     }
 
     fn base_content(&self, base: BaseFile) -> io::Result<Vec<u8>> {
         match self.base(base) {
-            Some((spool, file)) => spool.content(file),
+            Some((layer, file)) => layer.spool.content(file),
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }
@@ -171,14 +192,26 @@ impl<'a> Planner<'a> {
                 let file = self.base_content(base)?;
                 let end = (offset + length) as usize;
                 let bytes = file.get(offset as usize..end).unwrap_or_default();
-                let kind = match kind {
-                    MemberKind::Zstd => Kind::Zstd,
-                    MemberKind::Xz => Kind::Xz,
-                };
-                let decoded = bundle_recipes::decode(kind, bytes, self.recipes);
+                let decoded = bundle_recipes::decode(kind.into(), bytes, &self.options.recipes);
                 Ok(decoded.ok_or(io::ErrorKind::InvalidData)?.1)
             }
         }
+    }
+
+    /// Returns the bytes of memory that decoding a member of a base file takes.
+    pub(super) fn decoder_memory(
+        &self,
+        base: BaseFile,
+        kind: MemberKind,
+        offset: u64,
+    ) -> io::Result<u64> {
+        let Some((layer, file)) = self.base(base) else {
+            return Ok(0);
+        };
+        let length = file.size.saturating_sub(offset).min(4096);
+        let mut beginning = vec![0; length as usize];
+        layer.spool.read_at(&mut beginning, file.offset + offset)?;
+        Ok(bundle_recipes::decoder_memory(kind.into(), &beginning))
     }
 
     /// Finds a way for each file of the target.
@@ -202,7 +235,7 @@ impl<'a> Planner<'a> {
                 if progress.interrupted() {
                     return;
                 }
-                let way = self.way(file);
+                let way = self.way(*number, file);
                 progress.advance(file.size);
                 let mut found = found.lock().unwrap_or_else(|poison| poison.into_inner());
                 match way {
@@ -217,7 +250,7 @@ impl<'a> Planner<'a> {
             }
         };
         thread::scope(|scope| {
-            for _ in 1..thread::available_parallelism().map_or(1, |n| n.get().min(8)) {
+            for _ in 1..self.options.threads() {
                 scope.spawn(work);
             }
             work();
@@ -237,28 +270,74 @@ impl<'a> Planner<'a> {
             .collect())
     }
 
-    fn way(&self, file: &SpooledFile) -> Result<Way, DeltaError> {
+    fn way(&self, number: usize, file: &SpooledFile) -> Result<Way, DeltaError> {
         if let Some(base) = self.matcher.same(&file.digest) {
             return Ok(Way::Same(base));
         }
-        if file.size > MATCHED {
+        let first = self.by_digest.get(&file.digest).copied();
+        if let Some(first) = first.filter(|first| *first != number && file.size >= REPEATED) {
+            return Ok(Way::Target(first));
+        }
+        // A file that memory does not hold twice is sent as it is, in parts.
+        let needed = file.size.saturating_mul(COMPARED);
+        if !self.budget.allows(needed) {
             return Ok(Way::New);
         }
+        let loan = self.budget.take(needed);
         let new = self.target.content(file)?;
-        let promising = bundle_recipes::may_open(new.get(..1024).unwrap_or(&new));
-        if let Some(opened) = promising
-            .then(|| bundle_recipes::open(&new, self.recipes))
-            .flatten()
-        {
-            let pieces = self.pieces(file, &opened.recipe, &opened.inner)?;
-            return Ok(Way::Encoded(Box::new(opened.recipe), pieces));
+        if bundle_recipes::may_open(new.get(..1024).unwrap_or(&new)) {
+            drop(loan);
+            let _loan = self.budget.take(file.size.saturating_mul(OPENED));
+            if let Some(opened) = bundle_recipes::open(&new, &self.options.recipes) {
+                let pieces = self.pieces(file, &opened.recipe, &opened.inner)?;
+                return Ok(Way::Encoded(Box::new(opened.recipe), pieces));
+            }
+            return self.from(&self.olds(file.name(), file.size, &new), &new);
         }
-        let olds = self
-            .matcher
-            .candidates(&file.path, file.size)
-            .into_iter()
-            .map(Old::File);
-        self.from(&olds.collect::<Vec<_>>(), &new)
+        drop(loan);
+        let olds = self.olds(file.name(), file.size, &new);
+        let largest = olds.iter().map(|old| self.size(*old)).max().unwrap_or(0);
+        let _loan = self
+            .budget
+            .take(largest.saturating_add(file.size).saturating_mul(COMPARED));
+        self.from(&olds, &new)
+    }
+
+    /// Returns the base files that a new one of this name and content most likely comes from.
+    fn olds(&self, name: &str, size: u64, new: &[u8]) -> Vec<Old> {
+        let mut found = self.matcher.candidates(name, size);
+        if found.is_empty() && size >= sketch::SMALLEST {
+            let sketches = self.sketches.get_or_init(|| self.sketch_sources());
+            found.extend(sketches.nearest(&Sketch::of(new)));
+        }
+        found.into_iter().map(Old::File).collect()
+    }
+
+    /// Sketches the files of the sources that the target does not have: the others are found by hash.
+    fn sketch_sources(&self) -> Sketches {
+        let mut sketches = Sketches::default();
+        for (number, layer) in self.sources.iter().enumerate() {
+            for (file, spooled) in layer.spool.files().iter().enumerate() {
+                let gone = !self.by_digest.contains_key(&spooled.digest);
+                let fits = self.budget.allows(spooled.size.saturating_mul(COMPARED));
+                if spooled.size < sketch::SMALLEST || !gone || !fits {
+                    continue;
+                }
+                // A file that cannot be read now fails where it is used.
+                if let Ok(content) = layer.spool.content(spooled) {
+                    let layer = number;
+                    sketches.add(BaseFile { layer, file }, &Sketch::of(&content));
+                }
+            }
+        }
+        sketches
+    }
+
+    fn size(&self, old: Old) -> u64 {
+        match old {
+            Old::File(base) => self.base(base).map_or(0, |(_, file)| file.size),
+            Old::Member { inner, .. } => inner,
+        }
     }
 
     /// Chooses among old bytes by trial; none of them where nothing is gained.
@@ -268,10 +347,10 @@ impl<'a> Planner<'a> {
             Way::New,
         );
         for old in olds {
-            let bytes = self.old(*old)?;
-            if bytes.len() as u64 > MATCHED {
+            if !self.budget.allows(self.size(*old).saturating_mul(COMPARED)) {
                 continue;
             }
+            let bytes = self.old(*old)?;
             let options = bsdiff::Options::default();
             let plan = match Plan::predicted(&bytes, new, self.table.clone(), &options)? {
                 Some(plan) => plan,
@@ -298,11 +377,11 @@ impl<'a> Planner<'a> {
     ) -> Result<Vec<Piece>, DeltaError> {
         let candidate = self
             .matcher
-            .candidates(&file.path, file.size)
+            .candidates(file.name(), file.size)
             .first()
             .copied();
         let members = match candidate {
-            Some(base) => bundle_recipes::members(&self.base_content(base)?, self.recipes),
+            Some(base) => bundle_recipes::members(&self.base_content(base)?, &self.options.recipes),
             None => Vec::new(),
         };
         let olds: Vec<_> = candidate
@@ -363,8 +442,7 @@ impl<'a> Planner<'a> {
                 Way::Target(*number)
             } else {
                 let name = String::from_utf8_lossy(entry.name);
-                let found = self.matcher.candidates(&name, data.len() as u64);
-                self.from(&found.into_iter().map(Old::File).collect::<Vec<_>>(), data)?
+                self.from(&self.olds(&name, data.len() as u64, data), data)?
             };
             if entry.data.start > at {
                 pieces.push(Piece {

@@ -9,6 +9,9 @@ use std::io::{self, Read, Write};
 use bundle_delta::{Source, varint};
 use bundle_recipes::{Kind, Limits, Options, Recipe};
 
+/// Bytes read at once.
+const BUFFER: usize = 1 << 20;
+
 /// Encodes `input` by a recipe.
 pub(super) fn encode(
     recipe: &[u8],
@@ -17,7 +20,7 @@ pub(super) fn encode(
     limits: &Limits,
 ) -> io::Result<()> {
     let recipe = Recipe::parse(recipe).map_err(io::Error::other)?;
-    let input = io::BufReader::with_capacity(1 << 20, Reader { input, position: 0 });
+    let input = io::BufReader::with_capacity(BUFFER, Reader { input, position: 0 });
     bundle_recipes::encode(&recipe, input, out, limits).map_err(io::Error::other)
 }
 
@@ -31,15 +34,16 @@ pub(super) fn decode(recipe: &[u8], input: &dyn Source, out: &mut dyn Write) -> 
         1 => Kind::Xz,
         _ => return Err(io::Error::other("unknown kind of compression")),
     };
-    let mut bytes = Vec::new();
+    let end = offset.checked_add(length);
+    if end.is_none_or(|end| end > input.len()) {
+        return Err(io::Error::other("a member outside its file"));
+    }
     let reader = Reader {
         input,
         position: offset,
     };
-    reader.take(length).read_to_end(&mut bytes)?;
-    let decoded = bundle_recipes::decode(kind, &bytes, &Options::default());
-    let (_, inner) = decoded.ok_or_else(|| io::Error::other("cannot decode an old file"))?;
-    out.write_all(&inner)
+    let reader = io::BufReader::with_capacity(BUFFER, reader.take(length));
+    bundle_recipes::decode_stream(kind, reader, out, &Options::default())
 }
 
 /// Reads a source from a position on.

@@ -5,6 +5,7 @@
 //! acted on here; a name is a hint for matching, content is known by its hash, and the whole stream
 //! has to hash to the `diff_id` that the image's configuration states.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::FileExt as _;
@@ -13,6 +14,8 @@ use std::path::Path;
 use bundle_format::Digest;
 use sha2::{Digest as _, Sha256};
 
+/// Where chunked layers keep the content of files.
+const OBJECTS: &str = "sysroot/ostree/repo/objects/";
 /// Bytes read or written at once.
 const BUFFER: usize = 1 << 20;
 
@@ -30,12 +33,25 @@ pub struct Spool {
 pub struct SpooledFile {
     /// Path as the archive spells it, without a leading `./`; bytes that are no UTF-8 are replaced.
     pub path: String,
+    /// Hard links to it, spelled likewise.
+    pub links: Vec<String>,
     /// Where the content begins in the tar stream.
     pub offset: u64,
     /// Bytes of content.
     pub size: u64,
     /// SHA-256 of the content.
     pub digest: Digest,
+}
+
+impl SpooledFile {
+    /// Returns the path that says most about the file: in chunked layers its first link, for the file itself is called
+    /// by its hash there.
+    pub fn name(&self) -> &str {
+        match self.links.first() {
+            Some(link) if self.path.starts_with(OBJECTS) => link,
+            _ => &self.path,
+        }
+    }
 }
 
 impl Spool {
@@ -105,7 +121,8 @@ impl Spool {
     }
 
     fn index(&self) -> io::Result<Vec<SpooledFile>> {
-        let mut files = Vec::new();
+        let mut files: Vec<SpooledFile> = Vec::new();
+        let mut by_path: HashMap<String, usize> = HashMap::new();
         let mut archive = tar::Archive::new(Reader {
             spool: self,
             position: 0,
@@ -114,6 +131,15 @@ impl Spool {
         for entry in archive.entries_with_seek()? {
             let entry = entry?;
             let size = entry.size();
+            let path = relative(&entry.path_bytes());
+            if entry.header().entry_type() == tar::EntryType::Link {
+                let linked = entry.link_name_bytes().map(|name| relative(&name));
+                let linked = linked.and_then(|name| by_path.get(&name).copied());
+                if let Some(file) = linked.and_then(|number| files.get_mut(number)) {
+                    file.links.push(path);
+                }
+                continue;
+            }
             // A sparse entry's content is not what lies in the stream; it is left to literal data.
             if entry.header().entry_type() != tar::EntryType::Regular || size == 0 {
                 continue;
@@ -122,11 +148,11 @@ impl Spool {
             if offset.checked_add(size).is_none_or(|end| end > self.size) {
                 return Err(io::Error::other("an entry reaches beyond the archive"));
             }
-            let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-            let path = path.strip_prefix("./").unwrap_or(&path).to_string();
             let digest = self.hash(offset, size, &mut buffer)?;
+            by_path.insert(path.clone(), files.len());
             files.push(SpooledFile {
                 path,
+                links: Vec::new(),
                 offset,
                 size,
                 digest,
@@ -148,6 +174,11 @@ impl Spool {
         }
         Ok(Digest::from_bytes(hash.finalize().into()))
     }
+}
+
+fn relative(path: &[u8]) -> String {
+    let path = String::from_utf8_lossy(path);
+    path.strip_prefix("./").unwrap_or(&path).to_string()
 }
 
 /// Reads a spool from its start, for the archive parser.

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use bundle_delta::Source;
 use bundle_delta::header::{Header, SOURCE_HASH};
 use bundle_delta::rebuild::{Scratch, Store};
 
+use super::make::{Layer, Options};
 use super::spool::{Spool, SpooledFile};
 
 /// Gives the files of unpacked layers to a rebuild.
@@ -14,19 +16,20 @@ use super::spool::{Spool, SpooledFile};
 pub struct SpoolStore<'a> {
     found: Vec<Option<(&'a Spool, &'a SpooledFile)>>,
     limits: bundle_recipes::Limits,
+    directory: PathBuf,
 }
 
 impl<'a> SpoolStore<'a> {
-    /// Looks for every source of `header` in `bases`.
-    pub fn new(header: &Header, bases: &'a [Spool], limits: bundle_recipes::Limits) -> Self {
+    /// Looks for every source of `header` in `layers`.
+    pub fn new(header: &Header, layers: &[Layer<'a>], options: &Options) -> Self {
         let mut by_hash = HashMap::new();
-        for spool in bases {
+        for Layer { spool, .. } in layers {
             for file in spool.files() {
                 let mut hash = [0; SOURCE_HASH];
                 hash.iter_mut()
                     .zip(file.digest.as_bytes())
                     .for_each(|(to, from)| *to = *from);
-                by_hash.insert((file.size, hash), (spool, file));
+                by_hash.insert((file.size, hash), (*spool, file));
             }
         }
         let find = |source: &bundle_delta::header::SourceEntry| {
@@ -34,7 +37,8 @@ impl<'a> SpoolStore<'a> {
         };
         Self {
             found: header.sources.iter().map(find).collect(),
-            limits,
+            limits: options.recipes.limits.clone(),
+            directory: options.directory.clone(),
         }
     }
 
@@ -57,8 +61,7 @@ impl Store for SpoolStore<'_> {
     }
 
     fn scratch(&self, len: u64) -> io::Result<Box<dyn Scratch>> {
-        let len = usize::try_from(len).map_err(io::Error::other)?;
-        Ok(Box::new(Vec::with_capacity(len)))
+        super::scratch::scratch(len, &self.directory)
     }
 
     fn encode(&self, recipe: &[u8], input: &dyn Source, out: &mut dyn Write) -> io::Result<()> {

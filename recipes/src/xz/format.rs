@@ -133,6 +133,13 @@ pub(crate) fn decode(bytes: &[u8], inner: &mut Vec<u8>, options: &Options) -> Op
     }
 }
 
+/// Returns the bytes of memory that decoding the stream takes which begins so.
+pub(crate) fn decoder_memory(beginning: &[u8]) -> u64 {
+    // Without a header that is known, the largest there is.
+    let dict = parse(beginning).map_or(*DICT.end(), |header| header.dict);
+    u64::from(dict) + (1 << 20)
+}
+
 /// Sizes of the contents of the first two blocks, from the index of a whole stream that was decoded.
 pub(super) fn blocks(stream: &[u8]) -> Option<(u64, Option<u64>)> {
     let footer = stream.get(stream.len().checked_sub(STREAM_HEADER)?..)?;

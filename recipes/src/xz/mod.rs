@@ -9,13 +9,15 @@ mod search;
 
 use liblzma::stream::{Filters, LzmaOptions, MatchFinder, Mode, MtStreamBuilder};
 
-pub(crate) use format::decode;
+pub(crate) use format::{decode, decoder_memory};
 pub(crate) use search::open;
 
 use crate::Error;
 
 /// Generation of the linked encoder: liblzma 5.8 of the crate liblzma 0.4.9. Raised when its bytes change.
 pub(crate) const GENERATION: u8 = 1;
+/// Name of the linked encoder in lists of what is needed.
+pub(crate) const NAME: &str = "xz 5.8";
 
 /// How an xz stream is made.
 #[derive(Debug, Clone, PartialEq, Eq)]

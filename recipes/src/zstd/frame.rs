@@ -21,6 +21,14 @@ pub(super) struct Header {
     pub(super) checksum: bool,
 }
 
+impl Header {
+    /// Bytes of the window.
+    pub(super) fn window(&self) -> u64 {
+        let content = self.content.unwrap_or(0);
+        self.window_log.map_or(content, |log| 1 << log.min(63))
+    }
+}
+
 /// Parses the beginning of a frame; `None` for frames that no encoder here can make.
 pub(super) fn parse(bytes: &[u8]) -> Option<Header> {
     let (descriptor, mut rest) = bytes.strip_prefix(&MAGIC)?.split_first()?;
@@ -68,9 +76,7 @@ pub(super) fn decode(
     options: &Options,
 ) -> Option<usize> {
     let room = options.inner.checked_sub(inner.len() as u64)?;
-    let window = header
-        .window_log
-        .map_or(header.content.unwrap_or(0), |log| 1u64 << log.min(63));
+    let window = header.window();
     if header.content.is_some_and(|content| content > room)
         || (header.window_log.is_some() && window > options.decoder_memory)
     {
@@ -78,7 +84,8 @@ pub(super) fn decode(
     }
     let start = inner.len();
     let mut decoder = DCtx::try_create()?;
-    decoder.set_parameter(DParameter::WindowLogMax(27)).ok()?;
+    let log = DParameter::WindowLogMax(super::WINDOW_LOG);
+    decoder.set_parameter(log).ok()?;
     let mut buffer = vec![0u8; DCtx::out_size()];
     let mut source = InBuffer::around(bytes);
     loop {

@@ -51,6 +51,10 @@ impl EncoderSet {
     /// A program that does not answer as it should is kept as unfit: a recipe that needs it fails with
     /// [`Error::EncoderUnfit`]. A directory that is not there is an empty one.
     pub fn in_directory(directory: &Path) -> Self {
+        // They run in another directory than this process.
+        let Ok(directory) = std::path::absolute(directory) else {
+            return Self::none();
+        };
         let mut programs = BTreeMap::new();
         for version in Version::KNOWN
             .into_iter()

@@ -20,6 +20,15 @@ pub(crate) fn decode(bytes: &[u8], inner: &mut Vec<u8>, options: &crate::Options
     frame::decode(bytes, &frame::parse(bytes)?, inner, options)
 }
 
+/// Logarithm of the largest window that is decoded.
+pub(crate) const WINDOW_LOG: u32 = 27;
+
+/// Returns the bytes of the window that the frame needs which begins so.
+pub(crate) fn window(beginning: &[u8]) -> u64 {
+    let header = frame::parse(beginning);
+    header.map_or(1 << WINDOW_LOG, |header| header.window())
+}
+
 use crate::{Error, Limits};
 
 /// The release of libzstd that this build links.

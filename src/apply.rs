@@ -5,17 +5,19 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::thread;
 
+use ::ostree::Repo;
 use bundle_format::manifest::{Document, Manifest};
 use bundle_format::{Descriptor, Digest, Limits};
+use bundle_recipes::EncoderSet;
 use oci_spec::image::ImageConfiguration;
 
 use crate::Error;
+use crate::delta::{self, LayerPlan, Means, Plan, PlannedLayers, Road};
 use crate::ostree::{
-    self, DeployOptions, Deployed, DeploymentStatus, Image, ImageLayer, LayerSource, OstreeError,
-    Status,
+    self, DeployOptions, Deployed, DeploymentStatus, Image, ImageLayer, OstreeError, Status,
 };
 use crate::platform::{Wanted, describe};
 use crate::progress::Progress;
@@ -46,6 +48,61 @@ pub struct Applied {
     pub layers_imported: usize,
     /// Layers the repository had, which were not read.
     pub layers_reused: usize,
+    /// Which road each layer came by.
+    pub plan: Plan,
+    /// What went wrong on the way, and did no harm.
+    pub warnings: Vec<String>,
+}
+
+/// What applying may take, and how the result is deployed.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// How it is deployed.
+    pub deploy: DeployOptions,
+    /// Bytes of memory that rebuilding layers may take; `None` is what is free.
+    pub memory: Option<u64>,
+    /// Directory with encoders for recipes; `None` is [`delta::ENCODERS`].
+    pub encoders: Option<PathBuf>,
+}
+
+/// Says how the release would come to `sysroot`; `None` is the running system. Nothing is changed.
+///
+/// # Errors
+/// Fails where the release has no image for this platform, or bundle or sysroot cannot be read.
+pub fn plan(
+    bundle: &VerifiedBundle,
+    sysroot: Option<&Path>,
+    options: &Options,
+) -> Result<Plan, Error> {
+    let image = image_for_host(bundle)?;
+    let repo = ostree::open(sysroot)?.repo();
+    delta::plan(bundle, &image, &repo, &means(&repo, options)?)
+}
+
+/// Finds out what rebuilding may take on this host.
+fn means(repo: &Repo, options: &Options) -> Result<Means, Error> {
+    let free = delta::free_memory().map_err(|e| Error::file("reading", "/proc/meminfo", e))?;
+    let memory = options.memory.unwrap_or(u64::MAX).min(free);
+    // Temporary files go where the layers go: nothing else is known to have the room.
+    let directory = PathBuf::from(format!("/proc/self/fd/{}/tmp", repo.dfd()));
+    let space = rustix::fs::statvfs(&directory)
+        .map_err(|e| Error::file("looking at", &directory, e.into()))?;
+    let encoders = options
+        .encoders
+        .as_deref()
+        .unwrap_or(Path::new(delta::ENCODERS));
+    let recipes = bundle_recipes::Limits {
+        encoders: EncoderSet::in_directory(encoders),
+        threads: thread::available_parallelism().map_or(1, |n| n.get().min(8) as u32),
+        memory,
+        ..bundle_recipes::Limits::default()
+    };
+    Ok(Means {
+        memory,
+        scratch: space.f_bavail.saturating_mul(space.f_frsize),
+        directory,
+        recipes,
+    })
 }
 
 /// Imports and deploys the release on `sysroot`; `None` is the running system.
@@ -59,31 +116,32 @@ pub struct Applied {
 pub fn apply(
     bundle: &VerifiedBundle,
     sysroot: Option<&Path>,
-    options: &DeployOptions,
+    options: &Options,
     progress: &dyn Progress,
 ) -> Result<Applied, Error> {
     let mut image = image_for_host(bundle)?;
     let lock = ostree::lock(sysroot)?;
-    if let Some(followed) = ostree::followed(&lock, options)? {
+    if let Some(followed) = ostree::followed(&lock, &options.deploy)? {
         image.imgref = followed;
     }
     let current = current(
         &ostree::status(lock.sysroot()),
-        options.stateroot.as_deref(),
+        options.deploy.stateroot.as_deref(),
     );
     check_sequence(bundle, current.as_ref())?;
-    let steps = Steps::new(&image, progress);
+    let repo = lock.repo();
+    let means = means(&repo, options)?;
+    progress.stage("planning", 0);
+    let plan = delta::plan(bundle, &image, &repo, &means)?;
+    plan.check()?;
+    let steps = Steps::new(&plan, progress);
     progress.stage("importing", steps.total);
     let interrupted = || progress.interrupted();
-    let imported = ostree::import(
-        &lock.repo(),
-        &image,
-        &BundleLayers(bundle),
-        &steps,
-        &interrupted,
-    )
-    .map_err(found_by_verification)?;
-    let deployed = ostree::deploy(&lock, &image.imgref, &imported.commit, options)?;
+    let layers = PlannedLayers::new(bundle, &repo, &means, plan);
+    let imported = ostree::import(&repo, &image, &layers, &steps, &interrupted)
+        .map_err(found_by_verification)?;
+    let (plan, warnings) = layers.finish();
+    let deployed = ostree::deploy(&lock, &image.imgref, &imported.commit, &options.deploy)?;
     let (deployment, already) = match deployed {
         Deployed::AlreadyDeployed(deployment) => (deployment, true),
         Deployed::Deployed(deployment) => (deployment, false),
@@ -93,6 +151,8 @@ pub fn apply(
         already,
         layers_imported: imported.layers_imported,
         layers_reused: imported.layers_reused,
+        plan,
+        warnings,
     })
 }
 
@@ -153,19 +213,26 @@ fn found_by_verification(error: OstreeError) -> Error {
 /// Adds up the engine's steps to one progress over all layers.
 struct Steps<'a> {
     progress: &'a dyn Progress,
+    /// Bytes of each layer: stored ones, or those of the tar stream where it is rebuilt.
+    sizes: BTreeMap<Digest, u64>,
     total: u64,
     in_layer: Cell<u64>,
 }
 
 impl<'a> Steps<'a> {
-    fn new(image: &Image, progress: &'a dyn Progress) -> Self {
-        let total = image
-            .layers
-            .iter()
-            .fold(0_u64, |sum, layer| sum.saturating_add(layer.size));
+    fn new(plan: &Plan, progress: &'a dyn Progress) -> Self {
+        let size = |plan: &LayerPlan| match plan.road() {
+            Some(Road::Delta(road)) => road.needs.target_size,
+            _ => plan.layer.size,
+        };
+        let layers = plan.layers.iter();
+        let sizes: BTreeMap<_, _> = layers.map(|plan| (plan.layer.digest, size(plan))).collect();
         Self {
             progress,
-            total,
+            total: sizes
+                .values()
+                .fold(0, |sum, size| sum.saturating_add(*size)),
+            sizes,
             in_layer: Cell::new(0),
         }
     }
@@ -182,8 +249,9 @@ impl ostree::Progress for Steps<'_> {
     }
 
     fn layer_finished(&self, layer: &ImageLayer, _: bool) {
-        let before = self.in_layer.replace(layer.size);
-        self.progress.advance(layer.size.saturating_sub(before));
+        let size = self.sizes.get(&layer.digest).copied().unwrap_or(0);
+        let before = self.in_layer.replace(size);
+        self.progress.advance(size.saturating_sub(before));
     }
 }
 
@@ -337,16 +405,4 @@ fn empty(bundle: &VerifiedBundle) -> Error {
         &path,
         "lists no image",
     ))
-}
-
-/// Gives the engine the layers of a verified bundle.
-#[derive(Debug)]
-pub struct BundleLayers<'a>(pub &'a VerifiedBundle);
-
-impl LayerSource for BundleLayers<'_> {
-    fn open(&self, layer: &ImageLayer) -> io::Result<Box<dyn Read + Send + '_>> {
-        Ok(Box::new(
-            self.0.blob(&layer.digest).map_err(io::Error::other)?,
-        ))
-    }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use bundle_format::Digest;
 use bundle_keys::KeyError;
 
 use crate::exit::ExitStatus;
@@ -78,6 +79,19 @@ pub enum Error {
         /// Platforms the release has.
         available: Vec<String>,
     },
+    /// A layer that is not in the bundle, and that no delta of it makes on this host.
+    #[error(
+        "layer {layer} is not in the bundle, and no delta of it can be used here{}",
+        because(reasons)
+    )]
+    MissingBase {
+        /// Digest of the layer.
+        layer: Digest,
+        /// Why each delta is of no use.
+        reasons: Vec<String>,
+        /// Manifests of the images that the deltas were made against.
+        bases: Vec<Digest>,
+    },
     /// The release is older than what the host has.
     #[error("{}", downgrade(product, *offered, *held))]
     Downgrade {
@@ -114,6 +128,13 @@ fn downgrade(product: &str, offered: u64, held: u64) -> String {
     format!("release sequence {offered} of {product} is older than {held}, which this system has")
 }
 
+fn because(reasons: &[String]) -> String {
+    match reasons {
+        [] => String::new(),
+        reasons => format!(": {}", reasons.join("; ")),
+    }
+}
+
 fn more(problems: &[Problem]) -> String {
     match problems.len() {
         0 | 1 => String::new(),
@@ -143,6 +164,7 @@ impl Error {
             Self::Exists { .. } => "exists",
             Self::Image { .. } => "image",
             Self::WrongPlatform { .. } => "wrong-platform",
+            Self::MissingBase { .. } => "missing-base",
             Self::Downgrade { .. } => "downgrade",
             Self::Busy { .. } => "busy",
             #[cfg(feature = "export")]
@@ -162,7 +184,7 @@ impl Error {
             Self::Content { problem } => problem.status(),
             Self::Key { .. } => ExitStatus::Untrusted,
             Self::Usage { .. } => ExitStatus::Usage,
-            Self::WrongPlatform { .. } => ExitStatus::WrongTarget,
+            Self::WrongPlatform { .. } | Self::MissingBase { .. } => ExitStatus::WrongTarget,
             Self::Downgrade { .. } => ExitStatus::Downgrade,
             Self::Busy { .. } => ExitStatus::Locked,
             #[cfg(feature = "export")]
@@ -191,6 +213,7 @@ impl Error {
             Self::WrongPlatform { .. } => {
                 Some("export the release with --platform, or with --all-platforms".into())
             }
+            Self::MissingBase { bases, .. } => Some(base_hint(bases)),
             Self::Downgrade { .. } => Some(
                 "apply a release with a higher sequence; to go back to the former release, \
                      run `bundle rollback`"
@@ -223,6 +246,23 @@ pub fn is_no_space(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+fn base_hint(bases: &[Digest]) -> String {
+    let made_for = match bases {
+        [] => String::new(),
+        bases => {
+            let bases: Vec<_> = bases.iter().map(ToString::to_string).collect();
+            format!(
+                "; this one's deltas are for hosts that have {}",
+                bases.join(" or ")
+            )
+        }
+    };
+    format!(
+        "ask for a full bundle, or for one exported with --from the release that `bundle status` \
+         shows here{made_for}"
     )
 }
 

@@ -11,6 +11,8 @@ mod error;
 pub mod exit;
 #[cfg(feature = "export")]
 pub mod export;
+#[cfg(feature = "delta")]
+mod layer;
 pub mod layout;
 #[cfg(feature = "ostree")]
 pub mod ostree;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use bundle_format::{Descriptor, Platform};
+use oci_spec::image::ImageConfiguration;
 
 /// Which images of a multi-platform index a bundle carries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,6 +44,15 @@ impl Wanted {
             os: std::env::consts::OS.into(),
             architecture: architecture.into(),
             variant: None,
+        }
+    }
+
+    /// Returns the platform that an image's configuration names.
+    pub fn of(config: &ImageConfiguration) -> Self {
+        Self {
+            os: config.os().to_string(),
+            architecture: config.architecture().to_string(),
+            variant: config.variant().clone(),
         }
     }
 

@@ -32,6 +32,7 @@ mod source;
 pub mod sparse;
 pub mod step;
 pub mod streams;
+pub mod tar_diff;
 pub mod varint;
 
 pub use codec::{Decoder, STREAMS};

@@ -76,6 +76,28 @@ pub fn rebuild(
     out: &mut dyn Write,
     limits: &streams::Limits,
 ) -> Result<(), DeltaError> {
+    let mut hashed = Hashed {
+        out,
+        hash: Sha256::new(),
+    };
+    rebuild_trusting(header, input, store, &mut hashed, limits)?;
+    if hashed.hash.finalize().as_slice() != header.target_hash {
+        return Err(DeltaError::WrongTarget);
+    }
+    Ok(())
+}
+
+/// Does what [`rebuild`] does, but leaves it to the receiver to compare the hash of the target.
+///
+/// # Errors
+/// When the delta is malformed, or a source or encoder fails.
+pub fn rebuild_trusting(
+    header: &Header,
+    input: impl Read,
+    store: &dyn Store,
+    out: &mut dyn Write,
+    limits: &streams::Limits,
+) -> Result<(), DeltaError> {
     let mut machine = Machine {
         header,
         store,
@@ -87,16 +109,11 @@ pub fn rebuild(
     let mut out = Bounded {
         out,
         left: header.target_size,
-        hash: Some(Sha256::new()),
     };
     machine.run(&mut out)?;
     machine.decoder.finish()?;
     if out.left != 0 {
         return Err(DeltaError::Truncated { part: "the target" });
-    }
-    let found = out.hash.map(Sha256::finalize);
-    if found.is_none_or(|found| found.as_slice() != header.target_hash) {
-        return Err(DeltaError::WrongTarget);
     }
     Ok(())
 }
@@ -166,7 +183,6 @@ impl<R: Read> Machine<'_, R> {
         let mut object = Bounded {
             out: &mut *scratch,
             left: len,
-            hash: None,
         };
         fill(self, &mut object)?;
         if object.left != 0 {
@@ -276,11 +292,28 @@ fn copy(from: &dyn Source, start: u64, len: u64, out: &mut dyn Write) -> Result<
     Ok(())
 }
 
-/// A receiver of at most so many bytes, hashed on request.
+/// A receiver that hashes.
+struct Hashed<'a> {
+    out: &'a mut dyn Write,
+    hash: Sha256,
+}
+
+impl Write for Hashed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.write_all(bytes)?;
+        self.hash.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// A receiver of at most so many bytes.
 struct Bounded<'a> {
     out: &'a mut dyn Write,
     left: u64,
-    hash: Option<Sha256>,
 }
 
 impl Bounded<'_> {
@@ -303,9 +336,6 @@ impl Write for Bounded<'_> {
             .checked_sub(len)
             .ok_or_else(|| io::Error::other("more bytes than declared"))?;
         self.out.write_all(bytes)?;
-        if let Some(hash) = &mut self.hash {
-            hash.update(bytes);
-        }
         Ok(bytes.len())
     }
 

@@ -2,12 +2,15 @@
 
 use std::path::PathBuf;
 
+use bundle::apply::Applied;
+use bundle::delta::{LayerPlan, Road};
 use bundle::exit::ExitStatus;
 use bundle::ostree::DeployOptions;
 use bundle::{apply, verify};
 use serde::Serialize;
 
-use super::output::{Output, table};
+use super::output::{Output, bytes, table};
+use super::roads::{self, HostArgs, LayerReport};
 use super::status::DeploymentReport;
 use super::{Outcome, files};
 
@@ -32,6 +35,8 @@ pub(crate) struct Args {
     /// Kernel argument of a first deployment (repeatable); later ones inherit theirs
     #[arg(long = "karg", value_name = "ARG")]
     kargs: Vec<String>,
+    #[command(flatten)]
+    host: HostArgs,
 }
 
 #[derive(Serialize)]
@@ -40,6 +45,10 @@ struct ApplyReport {
     reboot_needed: bool,
     layers_imported: usize,
     layers_reused: usize,
+    /// Bytes of layers and deltas read from the medium.
+    read: u64,
+    layers: Vec<LayerReport>,
+    warnings: Vec<String>,
     deployment: DeploymentReport,
 }
 
@@ -48,10 +57,10 @@ impl Args {
         let root = files::trust_root(&self.trust_root)?;
         let medium = verify::medium(&self.path)?;
         let bundle = verify::open(medium, &root)?;
-        let options = DeployOptions {
+        let options = self.host.options(DeployOptions {
             stateroot: self.stateroot.clone(),
             kargs: self.kargs.clone(),
-        };
+        });
         let done = apply::apply(
             &bundle,
             self.sysroot.as_deref(),
@@ -61,17 +70,18 @@ impl Args {
         let deployment = DeploymentReport::of(&done.deployment);
         // What runs already needs no boot; elsewhere a sysroot is not ours to boot.
         let reboot_needed = !done.already && self.sysroot.is_none();
-        let text = text(
-            &deployment,
-            done.already,
-            done.layers_imported,
-            done.layers_reused,
-        );
+        for warning in &done.warnings {
+            output.say(&format!("warning: {warning}"));
+        }
+        let text = text(&deployment, &done);
         let report = ApplyReport {
             changed: !done.already,
             reboot_needed,
             layers_imported: done.layers_imported,
             layers_reused: done.layers_reused,
+            read: done.plan.bytes(),
+            layers: roads::report(&done.plan),
+            warnings: done.warnings,
             deployment,
         };
         output.result("bundle.apply.v1", &report, &text);
@@ -83,9 +93,9 @@ impl Args {
     }
 }
 
-fn text(deployment: &DeploymentReport, already: bool, imported: usize, reused: usize) -> String {
+fn text(deployment: &DeploymentReport, done: &Applied) -> String {
     let mut rows = deployment.rows();
-    let what = match (already, deployment.staged) {
+    let what = match (done.already, deployment.staged) {
         (true, _) => "nothing: this release is deployed already".to_string(),
         (false, staged) => {
             let when = if staged {
@@ -93,7 +103,14 @@ fn text(deployment: &DeploymentReport, already: bool, imported: usize, reused: u
             } else {
                 "boots next"
             };
-            format!("{when}; {imported} layers read, {reused} were there")
+            let roads = done.plan.layers.iter().filter_map(LayerPlan::road);
+            let deltas = roads.filter(|road| matches!(road, Road::Delta(_))).count();
+            let full = done.layers_imported.saturating_sub(deltas);
+            format!(
+                "{when}; {full} layers read, {deltas} rebuilt from deltas, {} were there; {} read",
+                done.layers_reused,
+                bytes(done.plan.bytes())
+            )
         }
     };
     rows.push(("Done", what));

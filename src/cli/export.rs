@@ -1,17 +1,19 @@
 //! `bundle export`: from an image in a registry to a signed bundle.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use bundle::Error;
 use bundle::exit::ExitStatus;
-use bundle::export::{Order, Source, export};
+use bundle::export::{Base, DeltaFormat, Deltas, Order, Source, export, temporary_directory};
 use bundle::platform::{Choice, Wanted};
 use bundle::registry::ClientOptions;
+use bundle::{Error, delta};
 use bundle_format::{check_version, media_type};
+use bundle_keys::TrustRoot;
+use bundle_recipes::EncoderSet;
 use serde::Serialize;
 
 use super::output::{Output, bytes, table};
-use super::{Outcome, files};
+use super::{Outcome, files, size};
 
 /// Write an image from a registry as a signed bundle
 ///
@@ -67,6 +69,80 @@ pub(crate) struct Args {
     /// Verify the registry's certificate; false also allows plain HTTP
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     tls_verify: bool,
+    #[command(flatten)]
+    deltas: DeltaArgs,
+}
+
+/// Deltas from earlier releases.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Deltas")]
+struct DeltaArgs {
+    /// Carry a delta for hosts that have this image: an image as SOURCE, an earlier bundle, or a receipt, which is what
+    /// `bundle status --json` writes on a host (repeatable)
+    #[arg(long = "from", value_name = "BASE")]
+    bases: Vec<String>,
+    /// Leave out the layers that deltas make; hosts without one of the bases cannot use the bundle
+    #[arg(long, requires = "bases")]
+    delta_only: bool,
+    /// How deltas are coded; tar-diff is for hosts with other tools, and several times larger
+    #[arg(long, value_enum, default_value = "bundle", value_name = "FORMAT")]
+    delta_format: Format,
+    /// Memory that hosts have for rebuilding layers, such as 256MiB; less makes larger deltas
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "400MiB")]
+    target_ram: u64,
+    /// Memory for making deltas
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "2GiB")]
+    memory: u64,
+    /// Directory with encoders of other releases; hosts need the same [default: /usr/lib/bundle/encoders]
+    #[arg(long, value_name = "DIR")]
+    encoders: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Format {
+    Bundle,
+    TarDiff,
+}
+
+/// Least memory that a host has for rebuilding layers.
+const LEAST: u64 = 64 << 20;
+
+impl DeltaArgs {
+    fn deltas(&self, options: &ClientOptions, root: &TrustRoot) -> Result<Option<Deltas>, Error> {
+        if self.bases.is_empty() {
+            return Ok(None);
+        }
+        for (option, size) in [("--target-ram", self.target_ram), ("--memory", self.memory)] {
+            if size < LEAST {
+                return Err(Error::Usage {
+                    option: option.into(),
+                    problem: format!("{} is too little", bytes(size)),
+                    hint: format!("give at least {}", bytes(LEAST)),
+                });
+            }
+        }
+        let bases = self.bases.iter();
+        let bases = bases.map(|base| Base::open(base, options.clone(), root));
+        let mut making = delta::Options {
+            memory: self.memory,
+            directory: temporary_directory(),
+            ..delta::Options::default()
+        };
+        let encoders = self
+            .encoders
+            .as_deref()
+            .unwrap_or(Path::new(delta::ENCODERS));
+        making.recipes.limits.encoders = EncoderSet::in_directory(encoders);
+        Ok(Some(Deltas {
+            bases: bases.collect::<Result<_, _>>()?,
+            only: self.delta_only,
+            format: match self.delta_format {
+                Format::Bundle => DeltaFormat::Bundle,
+                Format::TarDiff => DeltaFormat::TarDiff,
+            },
+            options: making.with_target_memory(self.target_ram),
+        }))
+    }
 }
 
 #[derive(Serialize)]
@@ -83,6 +159,9 @@ struct ExportReport {
     copied: u64,
     reused: u64,
     referrers: usize,
+    deltas: usize,
+    /// Layers that are left out, since deltas make them.
+    omitted: Vec<String>,
 }
 
 impl Args {
@@ -100,6 +179,7 @@ impl Args {
             tls_verify: self.tls_verify,
             ..ClientOptions::default()
         };
+        let deltas = self.deltas.deltas(&options, &root)?;
         let source = Source::open(&self.source, options)?;
         let order = Order {
             platforms: match (self.all_platforms, self.platforms.as_slice()) {
@@ -111,6 +191,7 @@ impl Args {
             sequence: self.sequence,
             version: self.release_version.clone(),
             reference: self.reference.clone(),
+            deltas,
         };
         let done = export(&source, &order, &root, &keys, &output.progress()?)?;
         let release = &done.release;
@@ -126,7 +207,9 @@ impl Args {
             size: release.total_size(),
             copied: done.copied,
             reused: done.reused,
-            referrers: release.index.len().saturating_sub(1),
+            referrers: release.index.len().saturating_sub(1 + done.deltas),
+            deltas: done.deltas,
+            omitted: release.omitted.iter().map(ToString::to_string).collect(),
         };
         let tag = release
             .image()
@@ -149,6 +232,13 @@ impl Args {
                 format!("{} in {} blobs", bytes(report.size), report.blobs),
             ),
         ];
+        if report.deltas > 0 {
+            let omitted = match report.omitted.len() {
+                0 => String::new(),
+                count => format!("; {count} layers left out"),
+            };
+            rows.push(("Deltas", format!("{}{omitted}", report.deltas)));
+        }
         if report.reused > 0 {
             rows.push((
                 "Resumed",

@@ -32,6 +32,26 @@ struct InspectReport {
     blobs: usize,
     size: u64,
     contents: Vec<Item>,
+    /// Layers that are not in the bundle, since deltas make them.
+    omitted: Vec<String>,
+    #[cfg(feature = "delta")]
+    deltas: Vec<DeltaReport>,
+}
+
+/// What a host that has one base would read and need.
+#[cfg(feature = "delta")]
+#[derive(Serialize)]
+struct DeltaReport {
+    target: String,
+    base: Option<String>,
+    read: u64,
+    full: u64,
+    layers_rebuilt: usize,
+    layers_reused: usize,
+    layers_in_full: usize,
+    memory: u64,
+    scratch: u64,
+    encoders: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -45,7 +65,8 @@ struct Item {
 
 impl Args {
     pub(crate) fn run(&self, output: &Output) -> Outcome {
-        let claim = verify::claim(&verify::medium(&self.path)?)?;
+        let medium = verify::medium(&self.path)?;
+        let claim = verify::claim(&medium)?;
         let release = &claim.release;
         let report = InspectReport {
             verified: false,
@@ -59,6 +80,12 @@ impl Args {
             blobs: release.blobs.len(),
             size: release.total_size(),
             contents: release.index.iter().map(item).collect(),
+            omitted: release.omitted.iter().map(ToString::to_string).collect(),
+            #[cfg(feature = "delta")]
+            deltas: bundle::delta::offers(&medium, release)
+                .into_iter()
+                .map(delta)
+                .collect(),
         };
         let mut rows = vec![
             ("Product", report.product.clone()),
@@ -89,6 +116,13 @@ impl Args {
                 .map_or_else(String::new, |tag| format!(" tagged {tag}"));
             rows.push(("Contains", format!("{what} {}{tag}", item.digest)));
         }
+        #[cfg(feature = "delta")]
+        rows.extend(report.deltas.iter().map(|delta| ("Delta", describe(delta))));
+        if !report.omitted.is_empty() {
+            let count = report.omitted.len();
+            let text = format!("{count} layers: only hosts that have a base can use this");
+            rows.push(("Left out", text));
+        }
         rows.push((
             "Verified",
             "no; run `bundle verify` to check signature and content".into(),
@@ -96,6 +130,39 @@ impl Args {
         output.result("bundle.inspect.v1", &report, &table(&rows));
         Ok(ExitStatus::Done)
     }
+}
+
+#[cfg(feature = "delta")]
+fn delta(offer: bundle::delta::Offer) -> DeltaReport {
+    let [layers_rebuilt, layers_reused, layers_in_full] = offer.layers;
+    DeltaReport {
+        target: offer.target.to_string(),
+        base: offer.base.map(|base| base.to_string()),
+        read: offer.read,
+        full: offer.full,
+        layers_rebuilt,
+        layers_reused,
+        layers_in_full,
+        memory: offer.memory,
+        scratch: offer.scratch,
+        encoders: offer.encoders,
+    }
+}
+
+#[cfg(feature = "delta")]
+fn describe(delta: &DeltaReport) -> String {
+    let needs = match (delta.layers_rebuilt, delta.encoders.as_slice()) {
+        (0, _) | (_, []) => String::new(),
+        (_, encoders) => format!(", encoders {}", encoders.join(", ")),
+    };
+    format!(
+        "a host that has {} reads {} instead of {}, and needs {} of memory, {} of temporary files{needs}",
+        delta.base.as_deref().unwrap_or("its base"),
+        bytes(delta.read),
+        bytes(delta.full),
+        bytes(delta.memory),
+        bytes(delta.scratch),
+    )
 }
 
 fn item(descriptor: &Descriptor) -> Item {

@@ -12,9 +12,15 @@ mod generate;
 mod inspect;
 mod key;
 mod output;
+#[cfg(feature = "ostree")]
+mod plan;
 mod progress;
 #[cfg(feature = "ostree")]
+mod roads;
+#[cfg(feature = "ostree")]
 mod rollback;
+#[cfg(feature = "delta")]
+mod size;
 #[cfg(feature = "ostree")]
 mod status;
 mod trust;
@@ -65,6 +71,8 @@ enum Command {
     Inspect(inspect::Args),
     Verify(verify::Args),
     #[cfg(feature = "ostree")]
+    Plan(plan::Args),
+    #[cfg(feature = "ostree")]
     Apply(apply::Args),
     #[cfg(feature = "ostree")]
     Status(status::Args),
@@ -86,6 +94,8 @@ pub(crate) fn main() -> ExitStatus {
         Command::Export(args) => args.run(&output),
         Command::Inspect(args) => args.run(&output),
         Command::Verify(args) => args.run(&output),
+        #[cfg(feature = "ostree")]
+        Command::Plan(args) => args.run(&output),
         #[cfg(feature = "ostree")]
         Command::Apply(args) => args.run(&output),
         #[cfg(feature = "ostree")]

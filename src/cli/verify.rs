@@ -21,6 +21,17 @@ pub(crate) struct Args {
     /// Trust root that says whose releases are accepted
     #[arg(long, value_name = "FILE")]
     trust_root: PathBuf,
+    /// Also say how the release would come to this host, and whether it can
+    #[cfg(feature = "ostree")]
+    #[arg(long)]
+    against_host: bool,
+    /// Sysroot for --against-host [default: the running system]
+    #[cfg(feature = "ostree")]
+    #[arg(long, value_name = "DIR", requires = "against_host")]
+    sysroot: Option<PathBuf>,
+    #[cfg(feature = "ostree")]
+    #[command(flatten)]
+    host: super::roads::HostArgs,
 }
 
 #[derive(Serialize)]
@@ -35,6 +46,9 @@ struct VerifyReport {
     size: Option<u64>,
     trust_root: String,
     problems: Vec<ProblemReport>,
+    /// How layers come to the host; null unless that was asked for.
+    #[cfg(feature = "ostree")]
+    layers: Option<Vec<super::roads::LayerReport>>,
 }
 
 #[derive(Serialize)]
@@ -71,8 +85,15 @@ impl Args {
             size: release.map(|r| r.total_size()),
             trust_root: root.digest().to_string(),
             problems: found.problems.iter().map(problem).collect(),
+            #[cfg(feature = "ostree")]
+            layers: None,
         };
-        output.result("bundle.verify.v1", &report, &text(&report, &found.problems));
+        let text = text(&report, &found.problems);
+        #[cfg(feature = "ostree")]
+        if self.against_host && found.problems.is_empty() {
+            return self.against_host(&root, report, text, output);
+        }
+        output.result("bundle.verify.v1", &report, &text);
         if found.problems.is_empty() {
             return Ok(ExitStatus::Done);
         }
@@ -84,6 +105,31 @@ impl Args {
             hint,
         );
         Ok(worst(&found.problems))
+    }
+
+    /// Goes on with the host, for a bundle without problems.
+    #[cfg(feature = "ostree")]
+    fn against_host(
+        &self,
+        root: &bundle_keys::TrustRoot,
+        mut report: VerifyReport,
+        mut text: String,
+        output: &Output,
+    ) -> Outcome {
+        use super::roads;
+        let bundle = verify::open(verify::medium(&self.path)?, root)?;
+        let options = self.host.options(Default::default());
+        let plan = bundle::apply::plan(&bundle, self.sysroot.as_deref(), &options)?;
+        report.layers = Some(roads::report(&plan));
+        text.push_str(&table(&roads::rows(&plan)));
+        output.result("bundle.verify.v1", &report, &text);
+        match plan.check() {
+            Ok(()) => Ok(ExitStatus::Done),
+            Err(error) => {
+                output.complain(&error.to_string(), error.hint());
+                Ok(error.status())
+            }
+        }
     }
 }
 

@@ -164,8 +164,8 @@ pub fn prove(
 
 /// Returns the order in which the layers of an image are best rebuilt: those that hold archives of other files, such as an
 /// initramfs, come last, when these files are there.
-pub fn rebuild_order(layers: &[Spool]) -> Vec<usize> {
-    let holds_archives = |layer: &Spool| {
+pub fn rebuild_order(layers: &[&Spool]) -> Vec<usize> {
+    let holds_archives = |layer: &&Spool| {
         layer.files().iter().any(|file| {
             let mut beginning = [0; 6];
             let is_image = file.name().contains("initr");

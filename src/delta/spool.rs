@@ -26,6 +26,7 @@ pub struct Spool {
     size: u64,
     digest: Digest,
     files: Vec<SpooledFile>,
+    names: Vec<String>,
 }
 
 /// A regular file with content inside a [`Spool`].
@@ -82,8 +83,9 @@ impl Spool {
             size,
             digest,
             files: Vec::new(),
+            names: Vec::new(),
         };
-        spool.files = spool.index()?;
+        (spool.files, spool.names) = spool.index()?;
         Ok(spool)
     }
 
@@ -100,6 +102,11 @@ impl Spool {
     /// Returns the regular files that have content, in the order of the stream.
     pub fn files(&self) -> &[SpooledFile] {
         &self.files
+    }
+
+    /// Returns the paths of everything that is no directory, in the order of the stream.
+    pub fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// Fills `buffer` from byte `offset` of the stream on.
@@ -120,7 +127,8 @@ impl Spool {
         Ok(bytes)
     }
 
-    fn index(&self) -> io::Result<Vec<SpooledFile>> {
+    fn index(&self) -> io::Result<(Vec<SpooledFile>, Vec<String>)> {
+        let mut names = Vec::new();
         let mut files: Vec<SpooledFile> = Vec::new();
         let mut by_path: HashMap<String, usize> = HashMap::new();
         let mut archive = tar::Archive::new(Reader {
@@ -132,6 +140,9 @@ impl Spool {
             let entry = entry?;
             let size = entry.size();
             let path = relative(&entry.path_bytes());
+            if entry.header().entry_type() != tar::EntryType::Directory {
+                names.push(path.clone());
+            }
             if entry.header().entry_type() == tar::EntryType::Link {
                 let linked = entry.link_name_bytes().map(|name| relative(&name));
                 let linked = linked.and_then(|name| by_path.get(&name).copied());
@@ -158,7 +169,7 @@ impl Spool {
                 digest,
             });
         }
-        Ok(files)
+        Ok((files, names))
     }
 
     fn hash(&self, offset: u64, size: u64, buffer: &mut [u8]) -> io::Result<Digest> {

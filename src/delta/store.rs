@@ -74,9 +74,9 @@ impl Store for SpoolStore<'_> {
 }
 
 /// A file inside an unpacked layer.
-struct Part<'a> {
-    spool: &'a Spool,
-    file: &'a SpooledFile,
+pub(super) struct Part<'a> {
+    pub(super) spool: &'a Spool,
+    pub(super) file: &'a SpooledFile,
 }
 
 impl Source for Part<'_> {

@@ -4,6 +4,8 @@
 //! blobs in parallel, each hashed as it arrives; derive the chunk index; sign; publish. Until the
 //! last step everything lies in `PATH.partial`, and a second run goes on from there.
 
+mod base;
+mod deltas;
 mod source;
 mod walk;
 
@@ -16,13 +18,17 @@ use std::thread;
 use bundle_format::chunk::{CHUNK_BYTES, chunk_count};
 use bundle_format::layout::{EMPTY, index_json, release_manifest};
 use bundle_format::{
-    BlobEntry, Chunks, Descriptor, Digest, Limits, Release, check_version, media_type,
+    BlobEntry, Chunks, Descriptor, Digest, Limits, OMITTED, Release, check_version, media_type,
 };
 use bundle_keys::{PrivateKey, Role, TrustRoot};
 use oci_spec::image::ImageConfiguration;
 
+pub use base::Base;
+pub use deltas::{DeltaFormat, Deltas, temporary_directory};
 pub use source::Source;
 pub use walk::Contents;
+
+use deltas::Made;
 
 use crate::Error;
 use crate::layout::{Finished, Staging};
@@ -51,6 +57,8 @@ pub struct Order {
     pub version: Option<String>,
     /// Registry reference hosts follow; `None` takes the source's.
     pub reference: Option<String>,
+    /// Deltas from earlier releases, if there are to be any.
+    pub deltas: Option<Deltas>,
 }
 
 /// What an export did.
@@ -64,6 +72,8 @@ pub struct Exported {
     pub copied: u64,
     /// Bytes an earlier, interrupted run had copied already.
     pub reused: u64,
+    /// Artifacts with deltas.
+    pub deltas: usize,
 }
 
 /// Exports `source` as a bundle for the product of `root`, signed with `keys`.
@@ -99,10 +109,19 @@ pub fn export(
         let chunks = bytes.chunks(CHUNK_BYTES as usize).map(Digest::of).collect();
         copy.chunks.insert(entry.digest, chunks);
     }
+    let made = match &order.deltas {
+        Some(deltas) => deltas::make(deltas, &contents, &staging, progress)?,
+        None => Made::default(),
+    };
+    let (omitted, artifacts) = (made.omitted.clone(), made.artifacts.len());
+    add_deltas(&mut contents, &mut copy, &staging, made)?;
     let blobs = contents.entries();
     let index = staging.put(&chunk_index(&blobs, &copy.chunks)?)?;
     let release = Release {
-        critical: Vec::new(),
+        critical: match omitted.is_empty() {
+            true => Vec::new(),
+            false => vec![OMITTED.into()],
+        },
         product: root.product().into(),
         version: names.version,
         sequence: order.sequence,
@@ -110,7 +129,7 @@ pub fn export(
         source: names.reference,
         index: contents.index,
         blobs,
-        omitted: Vec::new(),
+        omitted: omitted.into_iter().collect(),
         chunks: Chunks {
             size: CHUNK_BYTES,
             index,
@@ -122,7 +141,36 @@ pub fn export(
         signers,
         copied: copy.copied,
         reused: copy.reused,
+        deltas: artifacts,
     })
+}
+
+/// Puts deltas where a reader comes to them before the layers they stand for, and drops layers that are left out.
+fn add_deltas(
+    contents: &mut Contents,
+    copy: &mut Copy,
+    staging: &Staging,
+    made: Made,
+) -> Result<(), Error> {
+    for (descriptor, bytes) in &made.artifacts {
+        staging.put(bytes)?;
+        let chunks = bytes.chunks(CHUNK_BYTES as usize).map(Digest::of).collect();
+        copy.chunks.insert(descriptor.digest, chunks);
+        if contents.note(descriptor)? {
+            contents.index.push(descriptor.clone());
+        }
+    }
+    for (digest, (blob, chunks)) in made.blobs {
+        copy.chunks.insert(digest, chunks);
+        contents.note(&blob)?;
+    }
+    contents
+        .blobs
+        .retain(|blob| !made.omitted.contains(&blob.digest));
+    contents
+        .blobs
+        .sort_by_key(|blob| made.layers.contains(&blob.digest));
+    Ok(())
 }
 
 /// Refuses keys whose signature the hosts would not accept.

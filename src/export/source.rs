@@ -77,7 +77,14 @@ impl Source {
             Some((path, tag)) => (path, Some(tag.to_string())),
             None => (rest, None),
         };
-        let path = Path::new(path);
+        Self::layout(Path::new(path), tag)
+    }
+
+    /// Opens the OCI layout that is the directory or tar file at `path`.
+    ///
+    /// # Errors
+    /// Fails where there is none that can be read.
+    pub fn layout(path: &Path, tag: Option<String>) -> Result<Self, Error> {
         let limits = &Limits::DEFAULT;
         let fail = |e| Error::file("reading the OCI layout", path, e);
         let medium = Medium::open(path, limits).map_err(fail)?;

@@ -29,6 +29,8 @@ pub struct Contents {
     pub index: Vec<Descriptor>,
     /// Manifests and indexes, read already.
     pub documents: Vec<(Descriptor, Vec<u8>)>,
+    /// The image's own manifests and indexes, without what refers to them.
+    pub(super) manifests: Vec<(Descriptor, Document)>,
     /// Every blob, documents included, in reading order.
     pub blobs: Vec<Descriptor>,
     /// Configuration of the first image, read already.
@@ -50,6 +52,10 @@ impl Contents {
         let mut subjects = Vec::new();
         contents.index.push(image.clone());
         contents.add(source, image, choice, &mut subjects, DEPTH)?;
+        for (descriptor, bytes) in &contents.documents {
+            let document = parse(descriptor, bytes)?;
+            contents.manifests.push((descriptor.clone(), document));
+        }
         let mut next = 0;
         while let Some(subject) = subjects.get(next).copied() {
             next += 1;
@@ -121,11 +127,11 @@ impl Contents {
         Ok(())
     }
 
-    /// Notes a blob, once.
-    fn note(&mut self, descriptor: &Descriptor) -> Result<(), Error> {
+    /// Notes a blob, once; says whether it was not noted before.
+    pub(super) fn note(&mut self, descriptor: &Descriptor) -> Result<bool, Error> {
         match self.sizes.insert(descriptor.digest, descriptor.size) {
             None => {}
-            Some(size) if size == descriptor.size => return Ok(()),
+            Some(size) if size == descriptor.size => return Ok(false),
             Some(size) => {
                 return Err(Error::Image {
                     object: format!("blob {}", descriptor.digest),
@@ -140,7 +146,7 @@ impl Contents {
             });
         }
         self.blobs.push(descriptor.clone());
-        Ok(())
+        Ok(true)
     }
 
     /// Returns the blobs that are still to be copied: all but the documents.
@@ -175,7 +181,8 @@ impl Contents {
             annotations: Default::default(),
             platform: None,
         };
-        self.note(&descriptor)
+        self.note(&descriptor)?;
+        Ok(())
     }
 }
 

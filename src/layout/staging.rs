@@ -26,6 +26,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::Error;
 
+/// Longest note, in bytes.
+const NOTE: u64 = 256;
+
 /// The directory a bundle is assembled in, locked against a second run.
 #[derive(Debug)]
 pub struct Staging {
@@ -182,6 +185,56 @@ impl Staging {
         Ok(entry)
     }
 
+    /// Opens a blob that is whole here.
+    ///
+    /// # Errors
+    /// Fails where it is not there.
+    pub fn open_blob(&self, digest: &Digest) -> Result<File, Error> {
+        let name = digest.to_hex();
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        open_plain(&self.blobs, &name, flags)
+            .map_err(|e| Error::file("opening", self.path.join(BLOBS_PATH).join(&name), e))
+    }
+
+    /// Returns the blob that an earlier run noted under `key`, if it is still there.
+    ///
+    /// # Errors
+    /// Fails where a note is there and cannot be read.
+    pub fn note(&self, key: &Digest) -> Result<Option<BlobEntry>, Error> {
+        let name = note_name(key);
+        let fail = |e| Error::file("reading", self.path.join(&name), e);
+        let mut text = String::new();
+        match open_plain(&self.lock, &name, OFlags::RDONLY | OFlags::NONBLOCK) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(fail(e)),
+            Ok(file) => file.take(NOTE).read_to_string(&mut text).map_err(fail)?,
+        };
+        // A note that makes no sense is no note.
+        let entry = text.split_once(' ').and_then(|(digest, size)| {
+            Some(BlobEntry {
+                digest: digest.parse().ok()?,
+                size: size.parse().ok()?,
+            })
+        });
+        let there = |entry: &BlobEntry| exists(&self.blobs, &entry.digest.to_hex());
+        match entry {
+            Some(entry) if there(&entry).map_err(fail)? => Ok(Some(entry)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Notes a blob under `key` for a later run; publishing forgets it.
+    ///
+    /// # Errors
+    /// Fails where it cannot be written.
+    pub fn set_note(&self, key: &Digest, entry: BlobEntry) -> Result<(), Error> {
+        let name = note_name(key);
+        let text = format!("{} {}", entry.digest, entry.size);
+        self.dir
+            .atomic_write(&name, text)
+            .map_err(|e| Error::file("writing", self.path.join(&name), e))
+    }
+
     /// Makes the bundle whole: writes `index.json`, drops what `blobs` does not list, syncs, and
     /// gives it its final name: the directory's, or for a name in `.tar` that of one file.
     ///
@@ -249,6 +302,11 @@ impl Staging {
         }
         Ok(())
     }
+}
+
+/// Names a note so that publishing sweeps it away, and another run knows it as ours.
+fn note_name(key: &Digest) -> String {
+    format!(".tmp-note-{}", key.to_hex())
 }
 
 /// Returns true for a bundle that is to be one tar file.

@@ -46,21 +46,40 @@ pub struct Image {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Gives the verified bytes of layers.
+/// A layer's bytes on their way into the repository.
+pub enum LayerStream<'a> {
+    /// The stored bytes, to be decompressed; each byte read has been verified.
+    Stored(Box<dyn io::Read + Send + 'a>),
+    /// Something that writes the layer's tar stream. Its `diff_id` is what makes the bytes trusted, so nothing is kept before
+    /// the last was seen.
+    Rebuilt(Box<dyn FnOnce(&mut dyn io::Write) -> io::Result<()> + Send + 'a>),
+}
+
+impl std::fmt::Debug for LayerStream<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Stored(_) => "Stored",
+            Self::Rebuilt(_) => "Rebuilt",
+        })
+    }
+}
+
+/// Gives the bytes of layers.
 pub trait LayerSource {
-    /// Opens a layer's stored bytes; each byte read from it has been verified.
-    ///
-    /// It is read once, from start to end, on another thread than the caller's.
+    /// Opens a layer, which is read or written once, from start to end, on another thread than the caller's.
     ///
     /// # Errors
     /// Those of the medium and of verification. They reach the caller of the import as [`OstreeError::Source`].
-    fn open(&self, layer: &ImageLayer) -> io::Result<Box<dyn io::Read + Send + '_>>;
+    fn open(&self, layer: &ImageLayer) -> io::Result<LayerStream<'_>>;
 
-    /// Says whether [`LayerSource::open`] gives the layer's tar stream instead of its stored bytes.
-    ///
-    /// So it does where the layer was rebuilt from a delta. Its `diff_id` is checked either way.
-    fn is_tar(&self, _layer: &ImageLayer) -> bool {
+    /// Says whether there is another way to a layer that could not be imported because of `error`; then it is opened again.
+    fn another_way(&self, _layer: &ImageLayer, _error: &OstreeError) -> bool {
         false
+    }
+
+    /// Orders the chunks of a chunked base: those of a lower rank are imported first.
+    fn rank(&self, _layer: &ImageLayer) -> usize {
+        0
     }
 }
 
@@ -152,6 +171,13 @@ impl Image {
         position
             .map(|last| last + 1)
             .ok_or_else(|| self.problem(ImageProblem::FinalDiffId))
+    }
+
+    /// Says whether layer `number` is a chunk of a chunked base; these may be imported in any order.
+    pub(crate) fn is_chunk(&self, number: usize) -> bool {
+        // The first holds the commit, and comes last.
+        self.chunked_layers()
+            .is_ok_and(|chunked| number > 0 && number < chunked)
     }
 
     pub(super) fn incomplete(&self, object: String) -> OstreeError {

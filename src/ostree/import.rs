@@ -4,11 +4,13 @@
 //! is set in the transaction of its objects, after its `diff_id` was seen to be right. The image's ref comes last.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use ::ostree::glib::Variant;
 use ::ostree::glib::prelude::*;
 use ::ostree::{ObjectType, Repo, RepoListRefsExtFlags, RepoPruneFlags, gio};
+
+use bundle_format::Digest;
 
 use super::chunked;
 use super::commit::{self, CommitMetadata};
@@ -169,7 +171,9 @@ impl Import<'_> {
             return Ok(None);
         };
         // The commit comes last, when everything that it reaches is there.
-        for (index, layer) in chunks.iter().enumerate() {
+        let mut chunks: Vec<_> = chunks.iter().enumerate().collect();
+        chunks.sort_by_key(|(_, layer)| self.session.source.rank(layer));
+        for (index, layer) in chunks {
             self.layer(layer, index + 1, |import| {
                 let tree = chunked::import_objects(&import.session, layer)?;
                 write_layer(import.session.repo, &tree, &CommitMetadata::new())
@@ -228,7 +232,7 @@ impl Import<'_> {
         &mut self,
         layer: &ImageLayer,
         index: usize,
-        read: impl FnOnce(&mut Self) -> Result<String, OstreeError>,
+        mut read: impl FnMut(&mut Self) -> Result<String, OstreeError>,
     ) -> Result<String, OstreeError> {
         let (repo, progress) = (self.session.repo, self.session.progress);
         self.check_cancelled()?;
@@ -248,14 +252,20 @@ impl Import<'_> {
                 commit::mark_whole(repo, &commit)?;
                 commit
             }
-            known => {
+            known => loop {
+                // Leaving it without publishing undoes what was written in it.
                 let transaction = repo
                     .auto_transaction(gio::Cancellable::NONE)
                     .map_err(failed)?;
-                let commit = known.map_or_else(|| read(self), Ok)?;
-                commit::publish(repo, transaction, &[(name, commit.clone())])?;
-                commit
-            }
+                match known.clone().map_or_else(|| read(self), Ok) {
+                    Ok(commit) => {
+                        commit::publish(repo, transaction, &[(name.clone(), commit.clone())])?;
+                        break commit;
+                    }
+                    Err(error) if self.session.source.another_way(layer, &error) => {}
+                    Err(error) => return Err(error),
+                }
+            },
         };
         self.imported += usize::from(fresh);
         progress.layer_finished(layer, !fresh);
@@ -356,6 +366,23 @@ pub(super) fn refs(repo: &Repo, prefix: &str) -> Result<HashMap<String, String>,
         gio::Cancellable::NONE,
     )
     .map_err(|error| OstreeError::libostree(format!("listing refs {prefix}"), error))
+}
+
+/// Returns the digests of those layers of `image` that an import would not open, for `repo` has them.
+///
+/// # Errors
+/// When the repository cannot be read.
+pub fn layers_present(repo: &Repo, image: &Image) -> Result<HashSet<Digest>, OstreeError> {
+    if merge::present(repo, image)?.is_some() {
+        return Ok(image.layers.iter().map(|layer| layer.digest).collect());
+    }
+    let (refs, diff_ids) = (refs(repo, LAYER_PREFIX)?, diff_ids(repo)?);
+    let present = |layer: &&ImageLayer| {
+        refs.contains_key(&layer_ref(&layer.digest))
+            || diff_ids.contains_key(&layer.diff_id.to_string())
+    };
+    let present = image.layers.iter().filter(present);
+    Ok(present.map(|layer| layer.digest).collect())
 }
 
 /// Returns the commits of plain layers in the repository by their `diff_id`.

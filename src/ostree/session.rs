@@ -14,7 +14,7 @@ use super::image::{ImageLayer, LayerSource};
 use super::limits::Limits;
 use super::progress::Progress;
 use super::selinux::Labeler;
-use super::stream::{self, Encoding, Feed, Pump, Pumped};
+use super::stream::{self, Feed, Pump, Pumped};
 use super::tar_entries::Layout;
 use super::tar_reader::TarReader;
 use super::writer::ObjectWriter;
@@ -59,16 +59,6 @@ impl Session<'_> {
             &mut ObjectWriter<'_>,
         ) -> Result<T, OstreeError>,
     ) -> Result<T, OstreeError> {
-        let is_tar = self.source.is_tar(layer);
-        let encoding = if is_tar {
-            Some(Encoding::Tar)
-        } else {
-            Encoding::of(&layer.media_type)
-        };
-        let encoding = encoding.ok_or_else(|| OstreeError::MediaType {
-            layer: layer.digest,
-            media_type: layer.media_type.chars().take(120).collect(),
-        })?;
         let source = self.source.open(layer);
         let source = source.map_err(|source| OstreeError::Source {
             layer: layer.digest,
@@ -93,8 +83,6 @@ impl Session<'_> {
             let (limits, read) = (self.limits, &read);
             let pump = Pump {
                 layer,
-                encoding,
-                stored: !is_tar,
                 limits,
                 read,
                 filled,

@@ -6,7 +6,7 @@
 //! have several members, as its format says; anything behind is an error. The consumer sees bytes before their hash is
 //! known and keeps nothing until it is.
 
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender};
 
@@ -15,8 +15,9 @@ use flate2::bufread::MultiGzDecoder;
 use sha2::{Digest as _, Sha256};
 
 use super::error::OstreeError;
-use super::image::ImageLayer;
+use super::image::{ImageLayer, LayerStream};
 use super::limits::Limits;
+use crate::layer::Encoding;
 
 /// Bytes handed from thread to thread at once.
 const BUFFER: usize = 512 << 10;
@@ -25,40 +26,11 @@ pub(super) const BUFFERS: usize = 6;
 /// Bytes read from the source at once.
 const INPUT: usize = 256 << 10;
 
-/// How a layer is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Encoding {
-    Tar,
-    Gzip,
-    Zstd,
-}
-
-impl Encoding {
-    /// Reads the encoding from a media type of OCI or Docker.
-    pub(super) fn of(media_type: &str) -> Option<Self> {
-        match media_type {
-            "application/vnd.oci.image.layer.v1.tar"
-            | "application/vnd.oci.image.layer.nondistributable.v1.tar"
-            | "application/vnd.docker.image.rootfs.diff.tar" => Some(Self::Tar),
-            "application/vnd.oci.image.layer.v1.tar+gzip"
-            | "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
-            | "application/vnd.docker.image.rootfs.diff.tar.gzip" => Some(Self::Gzip),
-            "application/vnd.oci.image.layer.v1.tar+zstd"
-            | "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd"
-            | "application/vnd.docker.image.rootfs.diff.tar.zstd" => Some(Self::Zstd),
-            _ => None,
-        }
-    }
-}
-
 /// The producing end: reads, decompresses and hashes one layer.
 pub(super) struct Pump<'a> {
     pub(super) layer: &'a ImageLayer,
-    pub(super) encoding: Encoding,
-    /// Whether the source gives the bytes of the descriptor, whose size is then checked.
-    pub(super) stored: bool,
     pub(super) limits: &'a Limits,
-    /// Stored bytes read so far, for progress.
+    /// Stored bytes read so far, or bytes rebuilt, for progress.
     pub(super) read: &'a AtomicU64,
     pub(super) filled: SyncSender<Vec<u8>>,
     pub(super) empty: Receiver<Vec<u8>>,
@@ -73,35 +45,40 @@ pub(super) enum Pumped {
 }
 
 impl Pump<'_> {
-    /// Reads `source` to its end.
-    pub(super) fn run(self, source: Box<dyn Read + Send + '_>) -> Result<Pumped, OstreeError> {
+    /// Takes all of `stream`.
+    pub(super) fn run(self, stream: LayerStream<'_>) -> Result<Pumped, OstreeError> {
+        match stream {
+            LayerStream::Stored(source) => self.unpack(source),
+            LayerStream::Rebuilt(write) => self.rebuild(write),
+        }
+    }
+
+    fn unpack(self, source: Box<dyn Read + Send + '_>) -> Result<Pumped, OstreeError> {
+        let encoding =
+            Encoding::of(&self.layer.media_type).ok_or_else(|| OstreeError::MediaType {
+                layer: self.layer.digest,
+                media_type: self.layer.media_type.chars().take(120).collect(),
+            })?;
         let counted = Counted {
             source,
             count: self.read,
             // One byte more than declared proves that there are too many.
-            bound: if self.stored {
-                self.layer.size.saturating_add(1)
-            } else {
-                u64::MAX
-            },
+            bound: self.layer.size.saturating_add(1),
             failure: None,
         };
         let mut input = BufReader::with_capacity(INPUT, counted);
-        let result = match self.encoding {
+        let result = match encoding {
             Encoding::Tar => self.copy(&mut input),
             Encoding::Gzip => self.copy(&mut MultiGzDecoder::new(&mut input)),
             Encoding::Zstd => self.copy_zstd(&mut input),
         };
         // What the source said explains what the decompressor made of it.
         if let Some(source) = input.get_mut().failure.take() {
-            return Err(OstreeError::Source {
-                layer: self.layer.digest,
-                source,
-            });
+            return Err(self.source_failed(source));
         }
         let pumped = result?;
         let read = self.read.load(Ordering::Relaxed);
-        if self.stored && matches!(pumped, Pumped::Whole(_)) && read != self.layer.size {
+        if matches!(pumped, Pumped::Whole(_)) && read != self.layer.size {
             let (layer, expected) = (self.layer.digest, self.layer.size);
             return Err(OstreeError::LayerSize {
                 layer,
@@ -110,6 +87,34 @@ impl Pump<'_> {
             });
         }
         Ok(pumped)
+    }
+
+    fn rebuild(
+        self,
+        write: Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send + '_>,
+    ) -> Result<Pumped, OstreeError> {
+        let mut sink = Sink {
+            pump: &self,
+            buffer: Vec::with_capacity(BUFFER),
+            hasher: Sha256::new(),
+            total: 0,
+            abandoned: false,
+        };
+        let result = write(&mut sink).and_then(|()| sink.send());
+        match (sink.abandoned, result) {
+            (true, _) => Ok(Pumped::Abandoned),
+            (false, Err(source)) => Err(self.source_failed(source)),
+            (false, Ok(())) => Ok(Pumped::Whole(Digest::from_bytes(
+                sink.hasher.finalize().into(),
+            ))),
+        }
+    }
+
+    fn source_failed(&self, source: io::Error) -> OstreeError {
+        OstreeError::Source {
+            layer: self.layer.digest,
+            source,
+        }
     }
 
     fn copy_zstd(&self, input: &mut BufReader<Counted<'_>>) -> Result<Pumped, OstreeError> {
@@ -178,6 +183,52 @@ impl Pump<'_> {
         if total > self.limits.ratio_grace && total > read.saturating_mul(self.limits.ratio) {
             return Err(exceeded("times the stored bytes", self.limits.ratio));
         }
+        Ok(())
+    }
+}
+
+/// Takes a tar stream from whoever rebuilds it.
+struct Sink<'a, 'b> {
+    pump: &'b Pump<'a>,
+    buffer: Vec<u8>,
+    hasher: Sha256,
+    total: u64,
+    abandoned: bool,
+}
+
+impl Sink<'_, '_> {
+    fn send(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        self.total = self.total.saturating_add(self.buffer.len() as u64);
+        if self.total > self.pump.limits.tar_bytes {
+            return Err(io::Error::other("the layer is larger than allowed"));
+        }
+        self.hasher.update(&self.buffer);
+        self.pump.read.store(self.total, Ordering::Relaxed);
+        let next = self.pump.empty.try_recv().unwrap_or_default();
+        let full = std::mem::replace(&mut self.buffer, next);
+        self.buffer.clear();
+        self.pump.filled.send(full).map_err(|_| {
+            self.abandoned = true;
+            io::Error::from(io::ErrorKind::BrokenPipe)
+        })
+    }
+}
+
+impl Write for Sink<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = BUFFER.saturating_sub(self.buffer.len());
+        let part = bytes.get(..room).unwrap_or(bytes);
+        self.buffer.extend_from_slice(part);
+        if self.buffer.len() >= BUFFER {
+            self.send()?;
+        }
+        Ok(part.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::sync::Mutex;
 
-use bundle::ostree::{Image, ImageLayer, LayerSource};
+use bundle::ostree::{Image, ImageLayer, LayerSource, LayerStream};
 use bundle_format::Digest;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -161,20 +161,19 @@ impl Source {
 }
 
 impl LayerSource for Source {
-    fn open(&self, layer: &ImageLayer) -> io::Result<Box<dyn Read + Send + '_>> {
+    fn open(&self, layer: &ImageLayer) -> io::Result<LayerStream<'_>> {
         self.opened.lock().unwrap().push(layer.digest);
         let blob = self
             .blobs
             .get(&layer.digest)
             .ok_or(io::ErrorKind::NotFound)?;
-        match self.fails_after {
-            Some(length) => Ok(Box::new(blob[..length].chain(Failing))),
-            None => Ok(Box::new(&blob[..])),
+        if self.rebuilt {
+            return Ok(LayerStream::Rebuilt(Box::new(|out| out.write_all(blob))));
         }
-    }
-
-    fn is_tar(&self, _: &ImageLayer) -> bool {
-        self.rebuilt
+        Ok(LayerStream::Stored(match self.fails_after {
+            Some(length) => Box::new(blob[..length].chain(Failing)),
+            None => Box::new(&blob[..]),
+        }))
     }
 }
 

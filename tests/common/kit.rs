@@ -105,6 +105,7 @@ impl Kit {
         let source = format!("oci:{}:{TAG}", image.display());
         let source = Source::open(&source, ClientOptions::default()).unwrap();
         let order = Order {
+            deltas: None,
             platforms: Choice::All,
             output: bundle.into(),
             sequence,

@@ -1,63 +1,81 @@
-//! Makes a delta between two uncompressed layers, rebuilds the new one from it, and says what that took.
+//! Makes a delta between two uncompressed layers, or rebuilds the new one from it, and says what that took.
 //!
-//! Usage: `layer_delta OLD.tar NEW.tar OUTPUT [ENCODERS]`; ENCODERS is what `recipes/encoders/build.sh` filled.
+//!     layer_delta make OLD.tar NEW.tar DELTA [ENCODERS]
+//!     layer_delta rebuild OLD.tar DELTA [ENCODERS]
+//!
+//! ENCODERS is what `recipes/encoders/build.sh` filled. Run under `/usr/bin/time -v` for processor time and memory.
 
 #![allow(clippy::print_stdout, reason = "a tool that prints what it measures")]
 
 use std::error::Error;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use bundle::delta::{Layer, Options, Spool, SpoolStore, make};
+use bundle::progress::Silent;
 use bundle_delta::header::Header;
 use bundle_delta::rebuild::rebuild;
 use bundle_recipes::EncoderSet;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(Into::into).collect();
-    let (old, new, output) = match arguments.as_slice() {
-        [old, new, output, ..] => (old, new, output),
-        _ => return Err("usage: layer_delta OLD.tar NEW.tar OUTPUT [ENCODERS]".into()),
-    };
-    let mut options = Options::default();
-    if let Some(directory) = arguments.get(3) {
-        options.recipes.limits.encoders = EncoderSet::in_directory(directory);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["make", old, new, delta, rest @ ..] => make_delta(old, new, delta, &options(rest)),
+        ["rebuild", old, delta, rest @ ..] => rebuild_layer(old, delta, &options(rest)),
+        _ => Err(
+            "usage: layer_delta make OLD NEW DELTA [ENCODERS] | rebuild OLD DELTA [ENCODERS]"
+                .into(),
+        ),
     }
-    let spool = |path: &Path| Spool::read(File::open(path)?, &std::env::temp_dir());
+}
+
+fn options(rest: &[&str]) -> Options {
+    let mut options = Options::default();
+    if let [directory, ..] = rest {
+        options.recipes.limits.encoders = EncoderSet::in_directory(Path::new(directory));
+    }
+    options.with_target_memory(400 << 20)
+}
+
+fn spool(path: &str) -> io::Result<Spool> {
+    Spool::read(File::open(path)?, &std::env::temp_dir())
+}
+
+fn make_delta(old: &str, new: &str, delta: &str, options: &Options) -> Result<(), Box<dyn Error>> {
     let (old, target) = (spool(old)?, spool(new)?);
     let sources = [Layer {
         spool: &old,
         target: None,
     }];
-
     let begin = Instant::now();
-    let mut out = BufWriter::new(File::create(output)?);
-    make(
-        &target,
-        &sources,
-        &options,
-        &bundle::progress::Silent,
-        &mut out,
-    )?;
+    let mut out = BufWriter::new(File::create(delta)?);
+    make(&target, &sources, options, &Silent, &mut out)?;
     out.flush()?;
-    let size = output.metadata()?.len();
-    println!(
-        "delta {size} bytes, made in {:.1} s",
-        begin.elapsed().as_secs_f64()
-    );
+    let size = Path::new(delta).metadata()?.len();
+    println!("{size} bytes in {:.1} s", begin.elapsed().as_secs_f64());
+    Ok(())
+}
 
+fn rebuild_layer(old: &str, delta: &str, options: &Options) -> Result<(), Box<dyn Error>> {
+    let old = spool(old)?;
+    let sources = [Layer {
+        spool: &old,
+        target: None,
+    }];
     let begin = Instant::now();
-    let mut input = BufReader::new(File::open(output)?);
+    let mut input = BufReader::new(File::open(delta)?);
     let header = Header::read(&mut input, &Default::default())?;
-    let store = SpoolStore::new(&header, &sources, &options);
+    let store = SpoolStore::new(&header, &sources, options);
     // The rebuild fails unless the result has the hash of the target.
     rebuild(&header, input, &store, &mut io::sink(), &Default::default())?;
-    let (size, scratch) = (header.target_size, header.scratch);
+    let seconds = begin.elapsed().as_secs_f64();
+    let speed = header.target_size as f64 / seconds / 1e6;
     println!(
-        "rebuilt {size} bytes in {:.1} s, with {scratch} bytes of scratch, out of {} files",
-        begin.elapsed().as_secs_f64(),
+        "{} bytes in {seconds:.1} s, {speed:.0} MB/s, out of {} files",
+        header.target_size,
         header.sources.len()
     );
     Ok(())

@@ -141,9 +141,15 @@ pub fn index_json(release: &Release, release_manifest: &[u8]) -> Vec<u8> {
         annotations: Default::default(),
         platform: None,
     };
+    let manifests: Vec<_> = release.index.iter().cloned().chain([own]).collect();
+    image_index(&manifests)
+}
+
+/// Writes an OCI index of `manifests`.
+pub fn image_index(manifests: &[Descriptor]) -> Vec<u8> {
     crate::to_json(&Index {
         schema_version: 2,
         media_type: media_type::OCI_INDEX.to_string(),
-        manifests: release.index.iter().cloned().chain([own]).collect(),
+        manifests: manifests.to_vec(),
     })
 }

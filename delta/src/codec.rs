@@ -90,6 +90,7 @@ pub struct Decoder<R> {
     window: Window,
     sparse: sparse::Decoder,
     started: bool,
+    spent: f64,
     table: Option<Arc<Table>>,
 }
 
@@ -102,8 +103,14 @@ impl<R: Read> Decoder<R> {
             window,
             sparse,
             started: false,
+            spent: 0.0,
             table: None,
         }
+    }
+
+    /// Bytes of the delta that what was decoded so far stands for, about.
+    pub fn spent(&self) -> f64 {
+        self.spent + self.window.spent()
     }
 
     /// The current window, for streams of the caller's own.
@@ -127,6 +134,7 @@ impl<R: Read> Decoder<R> {
                 });
             }
         }
+        self.spent += self.window.spent();
         let window = self.reader.next_window()?;
         self.started = window.is_some();
         self.window = window.unwrap_or_default();

@@ -98,6 +98,32 @@ pub fn rebuild_trusting(
     out: &mut dyn Write,
     limits: &streams::Limits,
 ) -> Result<(), DeltaError> {
+    rebuild_observed(header, input, store, out, limits, &mut |_| {})
+}
+
+/// An operation that was carried out.
+#[derive(Clone, Copy, Debug)]
+pub struct Done {
+    /// The operation.
+    pub op: Op,
+    /// Bytes of the target that are there after it.
+    pub target: u64,
+    /// Bytes of the delta that it and what it was prepared from stand for, about.
+    pub cost: f64,
+}
+
+/// Does what [`rebuild_trusting`] does, and tells of each operation that makes bytes of the target.
+///
+/// # Errors
+/// As [`rebuild_trusting`].
+pub fn rebuild_observed(
+    header: &Header,
+    input: impl Read,
+    store: &dyn Store,
+    out: &mut dyn Write,
+    limits: &streams::Limits,
+    observe: &mut dyn FnMut(Done),
+) -> Result<(), DeltaError> {
     let mut machine = Machine {
         header,
         store,
@@ -110,7 +136,7 @@ pub fn rebuild_trusting(
         out,
         left: header.target_size,
     };
-    machine.run(&mut out)?;
+    machine.run(&mut out, observe)?;
     machine.decoder.finish()?;
     if out.left != 0 {
         return Err(DeltaError::Truncated { part: "the target" });
@@ -128,7 +154,12 @@ struct Machine<'a, R> {
 }
 
 impl<R: Read> Machine<'_, R> {
-    fn run(&mut self, out: &mut Bounded<'_>) -> Result<(), DeltaError> {
+    fn run(
+        &mut self,
+        out: &mut Bounded<'_>,
+        observe: &mut dyn FnMut(Done),
+    ) -> Result<(), DeltaError> {
+        let mut before = 0.0;
         loop {
             match self.next_op()? {
                 Op::End => return Ok(()),
@@ -146,7 +177,16 @@ impl<R: Read> Machine<'_, R> {
                         Ok(machine.store.decode(&recipe, &*input, object)?)
                     })?;
                 }
-                op => self.emit(op, out)?,
+                op => {
+                    self.emit(op, out)?;
+                    let spent = self.decoder.spent();
+                    observe(Done {
+                        op,
+                        target: self.header.target_size - out.left,
+                        cost: spent - before,
+                    });
+                    before = spent;
+                }
             }
         }
     }

@@ -151,6 +151,8 @@ fn compress(bytes: &[u8], level: i32) -> Result<Option<Vec<u8>>, DeltaError> {
 #[derive(Debug, Default)]
 pub struct Window {
     streams: Vec<(Vec<u8>, usize)>,
+    /// Bytes that each stream takes in the delta.
+    packed: Vec<u64>,
 }
 
 impl Window {
@@ -168,6 +170,16 @@ impl Window {
         if let Some((bytes, at)) = self.streams.get_mut(index) {
             *at = bytes.len().saturating_sub(left).max(*at);
         }
+    }
+
+    /// Bytes of the delta that what was consumed stands for, each stream taken as evenly packed.
+    #[must_use]
+    pub fn spent(&self) -> f64 {
+        let streams = self.streams.iter().zip(&self.packed);
+        streams
+            .filter(|((bytes, _), _)| !bytes.is_empty())
+            .map(|((bytes, at), packed)| *packed as f64 * *at as f64 / bytes.len() as f64)
+            .sum()
     }
 
     /// Whether every byte was consumed.
@@ -254,6 +266,7 @@ impl<R: Read> Reader<R> {
             });
         }
         let mut streams = Vec::with_capacity(sizes.len());
+        let frames = sizes.iter().map(|(_, packed)| *packed).collect();
         for (size, packed) in sizes {
             let mut frame = Vec::new();
             // Grows with what arrives, so a declared size alone allocates nothing.
@@ -267,7 +280,8 @@ impl<R: Read> Reader<R> {
             };
             streams.push((bytes, 0));
         }
-        Ok(Some(Window { streams }))
+        let packed = frames;
+        Ok(Some(Window { streams, packed }))
     }
 }
 

@@ -84,6 +84,13 @@ struct DeltaArgs {
     /// Leave out the layers that deltas make; hosts without one of the bases cannot use the bundle
     #[arg(long, requires = "bases")]
     delta_only: bool,
+    #[command(flatten)]
+    making: Making,
+}
+
+/// How deltas are made.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Making {
     /// How deltas are coded; tar-diff is for hosts with other tools, and several times larger
     #[arg(long, value_enum, default_value = "bundle", value_name = "FORMAT")]
     delta_format: Format,
@@ -112,6 +119,15 @@ impl DeltaArgs {
         if self.bases.is_empty() {
             return Ok(None);
         }
+        let bases = self.bases.iter();
+        let bases = bases.map(|base| Base::open(base, options.clone(), root));
+        let bases = bases.collect::<Result<_, _>>()?;
+        self.making.deltas(bases, self.delta_only).map(Some)
+    }
+}
+
+impl Making {
+    pub(crate) fn deltas(&self, bases: Vec<Base>, only: bool) -> Result<Deltas, Error> {
         for (option, size) in [("--target-ram", self.target_ram), ("--memory", self.memory)] {
             if size < LEAST {
                 return Err(Error::Usage {
@@ -121,9 +137,7 @@ impl DeltaArgs {
                 });
             }
         }
-        let bases = self.bases.iter();
-        let bases = bases.map(|base| Base::open(base, options.clone(), root));
-        let mut making = delta::Options {
+        let mut options = delta::Options {
             memory: self.memory,
             directory: temporary_directory(),
             ..delta::Options::default()
@@ -132,16 +146,16 @@ impl DeltaArgs {
             .encoders
             .as_deref()
             .unwrap_or(Path::new(delta::ENCODERS));
-        making.recipes.limits.encoders = EncoderSet::in_directory(encoders);
-        Ok(Some(Deltas {
-            bases: bases.collect::<Result<_, _>>()?,
-            only: self.delta_only,
+        options.recipes.limits.encoders = EncoderSet::in_directory(encoders);
+        Ok(Deltas {
+            bases,
+            only,
             format: match self.delta_format {
                 Format::Bundle => DeltaFormat::Bundle,
                 Format::TarDiff => DeltaFormat::TarDiff,
             },
-            options: making.with_target_memory(self.target_ram),
-        }))
+            options: options.with_target_memory(self.target_ram),
+        })
     }
 }
 

@@ -6,6 +6,8 @@
 #[cfg(feature = "ostree")]
 mod apply;
 #[cfg(feature = "export")]
+mod delta;
+#[cfg(feature = "export")]
 mod export;
 mod files;
 mod generate;
@@ -67,7 +69,10 @@ enum Command {
     #[command(subcommand)]
     Trust(trust::Command),
     #[cfg(feature = "export")]
-    Export(export::Args),
+    Export(Box<export::Args>),
+    #[cfg(feature = "export")]
+    #[command(subcommand)]
+    Delta(Box<delta::Command>),
     Inspect(inspect::Args),
     Verify(verify::Args),
     #[cfg(feature = "ostree")]
@@ -92,6 +97,8 @@ pub(crate) fn main() -> ExitStatus {
         Command::Trust(command) => command.run(&output),
         #[cfg(feature = "export")]
         Command::Export(args) => args.run(&output),
+        #[cfg(feature = "export")]
+        Command::Delta(command) => command.run(&output),
         Command::Inspect(args) => args.run(&output),
         Command::Verify(args) => args.run(&output),
         #[cfg(feature = "ostree")]

@@ -69,9 +69,7 @@ impl Base {
     pub fn open(text: &str, options: ClientOptions, root: &TrustRoot) -> Result<Self, Error> {
         let with_transport = ["docker://", "oci:", "oci-archive:"];
         if with_transport.iter().any(|prefix| text.starts_with(prefix)) {
-            let source = Source::open(text, options)?;
-            let image = source.image()?;
-            return Ok(Self::new(text, source, image));
+            return Self::image(text, options);
         }
         let path = Path::new(text);
         if path
@@ -85,6 +83,16 @@ impl Base {
         let image = image.ok_or_else(|| refuse(text, "names no image".into()))?;
         // The bundle was checked but for its content, and that is checked by digests here, as that of any source.
         let source = Source::layout(path, None)?;
+        Ok(Self::new(text, source, image))
+    }
+
+    /// Opens an image as [`Source::open`] takes it.
+    ///
+    /// # Errors
+    /// As [`Source::open`] and [`Source::image`].
+    pub fn image(text: &str, options: ClientOptions) -> Result<Self, Error> {
+        let source = Source::open(text, options)?;
+        let image = source.image()?;
         Ok(Self::new(text, source, image))
     }
 
@@ -160,6 +168,16 @@ impl Base {
         let bytes = self.source.document(descriptor)?;
         Document::parse(&bytes, &descriptor.media_type, &Limits::DEFAULT)
             .map_err(|e| refuse(&self.name, e.to_string()))
+    }
+
+    /// Streams a blob of the base from byte `start` on; the receiver checks its digest.
+    pub(super) fn blob(
+        &self,
+        blob: &Descriptor,
+        start: u64,
+        sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), Error> {
+        self.source.blob(blob, start, sink)
     }
 
     /// Unpacks a layer into a temporary file below `directory`.

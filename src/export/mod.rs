@@ -4,8 +4,10 @@
 //! blobs in parallel, each hashed as it arrives; derive the chunk index; sign; publish. Until the
 //! last step everything lies in `PATH.partial`, and a second run goes on from there.
 
+mod archive;
 mod base;
 mod deltas;
+mod show;
 mod source;
 mod walk;
 
@@ -23,8 +25,10 @@ use bundle_format::{
 use bundle_keys::{PrivateKey, Role, TrustRoot};
 use oci_spec::image::ImageConfiguration;
 
+pub use archive::{Created, Rebuilt, apply_archive, create_archive, layer_deltas};
 pub use base::Base;
 pub use deltas::{DeltaFormat, Deltas, temporary_directory};
+pub use show::{Needs, Share, Shown, base_layers, show};
 pub use source::Source;
 pub use walk::Contents;
 

@@ -102,6 +102,14 @@ impl Source {
         })
     }
 
+    /// Returns what the index of a layout lists; nothing for a registry.
+    pub fn listed(&self) -> &[Descriptor] {
+        match self {
+            Self::Registry { .. } => &[],
+            Self::Layout { index, .. } => index,
+        }
+    }
+
     /// Resolves the reference, once, to the image's descriptor, tagged as it shall be found.
     ///
     /// # Errors

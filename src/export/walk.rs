@@ -48,14 +48,7 @@ impl Contents {
     /// # Errors
     /// Fails where the source does, on documents that are none, and where no platform matches.
     pub fn of(source: &Source, image: &Descriptor, choice: &Choice) -> Result<Self, Error> {
-        let mut contents = Self::default();
-        let mut subjects = Vec::new();
-        contents.index.push(image.clone());
-        contents.add(source, image, choice, &mut subjects, DEPTH)?;
-        for (descriptor, bytes) in &contents.documents {
-            let document = parse(descriptor, bytes)?;
-            contents.manifests.push((descriptor.clone(), document));
-        }
+        let (mut contents, mut subjects) = Self::with_subjects(source, image, choice)?;
         let mut next = 0;
         while let Some(subject) = subjects.get(next).copied() {
             next += 1;
@@ -68,6 +61,31 @@ impl Contents {
             }
         }
         Ok(contents)
+    }
+
+    /// Collects `image` without what refers to it.
+    ///
+    /// # Errors
+    /// As [`Contents::of`].
+    pub fn of_image(source: &Source, image: &Descriptor, choice: &Choice) -> Result<Self, Error> {
+        Ok(Self::with_subjects(source, image, choice)?.0)
+    }
+
+    /// Collects `image`, and lists the documents that others may refer to.
+    fn with_subjects(
+        source: &Source,
+        image: &Descriptor,
+        choice: &Choice,
+    ) -> Result<(Self, Vec<Digest>), Error> {
+        let mut contents = Self::default();
+        let mut subjects = Vec::new();
+        contents.index.push(image.clone());
+        contents.add(source, image, choice, &mut subjects, DEPTH)?;
+        for (descriptor, bytes) in &contents.documents {
+            let document = parse(descriptor, bytes)?;
+            contents.manifests.push((descriptor.clone(), document));
+        }
+        Ok((contents, subjects))
     }
 
     fn add(

@@ -65,6 +65,9 @@ pub struct Options {
     pub encoders: Option<PathBuf>,
 }
 
+/// Bytes of memory that importing takes, beside rebuilding.
+const ENGINE: u64 = 128 << 20;
+
 /// Says how the release would come to `sysroot`; `None` is the running system. Nothing is changed.
 ///
 /// # Errors
@@ -82,6 +85,7 @@ pub fn plan(
 /// Finds out what rebuilding may take on this host.
 fn means(repo: &Repo, options: &Options) -> Result<Means, Error> {
     let free = delta::free_memory().map_err(|e| Error::file("reading", "/proc/meminfo", e))?;
+    let free = free.saturating_sub(ENGINE);
     let memory = options.memory.unwrap_or(u64::MAX).min(free);
     // Temporary files go where the layers go: nothing else is known to have the room.
     let directory = PathBuf::from(format!("/proc/self/fd/{}/tmp", repo.dfd()));
@@ -134,6 +138,7 @@ pub fn apply(
     progress.stage("planning", 0);
     let plan = delta::plan(bundle, &image, &repo, &means)?;
     plan.check()?;
+    ostree::remove_damaged(&repo, &plan.damaged)?;
     let steps = Steps::new(&plan, progress);
     progress.stage("importing", steps.total);
     let interrupted = || progress.interrupted();
@@ -222,7 +227,7 @@ struct Steps<'a> {
 impl<'a> Steps<'a> {
     fn new(plan: &Plan, progress: &'a dyn Progress) -> Self {
         let size = |plan: &LayerPlan| match plan.road() {
-            Some(Road::Delta(road)) => road.needs.target_size,
+            Some(Road::Delta(road)) => road.target_size.unwrap_or(plan.layer.size),
             _ => plan.layer.size,
         };
         let layers = plan.layers.iter();

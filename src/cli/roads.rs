@@ -75,8 +75,8 @@ fn layer(plan: &LayerPlan) -> LayerReport {
         road: road.map(Road::name),
         read: road.map(|road| road.bytes(&plan.layer)),
         base: delta.and_then(|delta| Some(delta.base?.to_string())),
-        memory: delta.map(|delta| delta.needs.memory),
-        scratch: delta.map(|delta| delta.needs.scratch),
+        memory: delta.map(|delta| delta.memory),
+        scratch: delta.map(|delta| delta.scratch),
         refused: refused.collect(),
     }
 }
@@ -93,8 +93,8 @@ pub(crate) fn rows(plan: &Plan) -> Vec<(&'static str, String)> {
                 "from a delta, {} instead of {}; rebuilding takes {} of memory, {} of temporary files",
                 bytes(delta.blob.size),
                 bytes(plan.layer.size),
-                bytes(delta.needs.memory),
-                bytes(delta.needs.scratch)
+                bytes(delta.memory),
+                bytes(delta.scratch)
             ),
         };
         rows.push(("Layer", format!("{} {what}", plan.layer.digest)));

@@ -7,16 +7,17 @@ use std::cell::RefCell;
 use std::io::{self, BufReader, Write};
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ::ostree::Repo;
 use bundle_delta::header::{Header, SourceEntry};
 use bundle_delta::rebuild::{Scratch, Store, rebuild_trusting};
-use bundle_delta::{DeltaError, Source};
+use bundle_delta::{DeltaError, Source, tar_diff};
 use bundle_format::Digest;
 
-use super::road::{LayerPlan, Means, Plan, Road, rank};
+use super::road::{LayerPlan, Means, OldFiles, Plan, Road, rank};
 use crate::ostree::{
-    Content, ImageLayer, LayerSource, LayerStream, ObjectFile, OstreeError, Sources,
+    Content, ImageFiles, ImageLayer, LayerSource, LayerStream, ObjectFile, OstreeError, Sources,
 };
 use crate::verify::VerifiedBundle;
 
@@ -49,7 +50,7 @@ impl<'a> PlannedLayers<'a> {
     pub fn new(bundle: &'a VerifiedBundle, repo: &'a Repo, means: &'a Means, plan: Plan) -> Self {
         let damaged = plan.damaged.iter();
         let warnings = damaged
-            .map(|name| format!("object {name} of the repository is damaged and was not used"))
+            .map(|name| format!("object {name} of the repository is damaged: it was not used, and is written anew where the release has it"))
             .collect();
         Self {
             bundle,
@@ -113,18 +114,39 @@ impl<'a> PlannedLayers<'a> {
     }
 }
 
+impl PlannedLayers<'_> {
+    fn patched(&self, blob: &Digest, files: Arc<ImageFiles>) -> io::Result<LayerStream<'_>> {
+        let input = self.bundle.blob(blob).map_err(io::Error::other)?;
+        let input = BufReader::with_capacity(64 << 10, input);
+        Ok(LayerStream::Rebuilt(Box::new(move |out| {
+            tar_diff::rebuild(input, &ByPath(&files), out, &Default::default()).map_err(into_io)
+        })))
+    }
+}
+
+/// Gives a tar-diff the files of an image.
+struct ByPath<'a>(&'a ImageFiles);
+
+impl tar_diff::Files for ByPath<'_> {
+    fn open(&self, path: &str) -> io::Result<Box<dyn Source + '_>> {
+        let (file, len) = self.0.open(path)?;
+        Ok(Box::new(Old { file, len }))
+    }
+}
+
 impl LayerSource for PlannedLayers<'_> {
     fn open(&self, layer: &ImageLayer) -> io::Result<LayerStream<'_>> {
         let planned = {
             let state = self.state.borrow();
             let plan = find(&state.plan, layer);
             match plan.and_then(LayerPlan::road) {
-                Some(Road::Delta(road)) => Some((road.blob.digest, road.sources.clone())),
+                Some(Road::Delta(road)) => Some((road.blob.digest, road.old.clone())),
                 _ => None,
             }
         };
         match planned {
-            Some((blob, sources)) => self.rebuilt(&blob, sources),
+            Some((blob, OldFiles::Objects(sources))) => self.rebuilt(&blob, sources),
+            Some((blob, OldFiles::Image(files))) => self.patched(&blob, files),
             None => {
                 let blob = self.bundle.blob(&layer.digest);
                 Ok(LayerStream::Stored(Box::new(

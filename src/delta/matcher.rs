@@ -1,9 +1,10 @@
 //! Finds the old file that a new one most likely came from.
 //!
 //! In this order: the same path, the same path with its numbers left out (kernel releases, sonames,
-//! package versions), the same base name with numbers left out, nearest in size. Equal content is
-//! found by hash before any of these is asked.
+//! package versions), the same base name with numbers left out; of several the one whose path is most alike,
+//! then the one nearest in size. Equal content is found by hash before any of these is asked.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use bundle_format::Digest;
@@ -22,13 +23,21 @@ pub(super) struct BaseFile {
     pub(super) file: usize,
 }
 
+/// A file by one of its names.
+#[derive(Clone, Debug)]
+struct Named {
+    path: String,
+    size: u64,
+    base: BaseFile,
+}
+
 /// The files of a base, by everything they can be found by.
 #[derive(Debug, Default)]
 pub(super) struct Matcher {
     by_digest: HashMap<Digest, BaseFile>,
     by_path: HashMap<String, BaseFile>,
-    by_pattern: HashMap<String, Vec<(u64, BaseFile)>>,
-    by_name: HashMap<String, Vec<(u64, BaseFile)>>,
+    by_pattern: HashMap<String, Vec<Named>>,
+    by_name: HashMap<String, Vec<Named>>,
 }
 
 impl Matcher {
@@ -40,9 +49,16 @@ impl Matcher {
             for path in [&spooled.path].into_iter().chain(&spooled.links) {
                 let pattern = pattern(path);
                 let name = pattern.rsplit('/').next().unwrap_or(&pattern).to_string();
-                let found = (spooled.size, base);
+                let found = Named {
+                    path: path.clone(),
+                    size: spooled.size,
+                    base,
+                };
                 self.by_path.insert(path.clone(), base);
-                self.by_pattern.entry(pattern).or_default().push(found);
+                self.by_pattern
+                    .entry(pattern)
+                    .or_default()
+                    .push(found.clone());
                 self.by_name.entry(name).or_default().push(found);
             }
         }
@@ -64,9 +80,12 @@ impl Matcher {
             .into_iter()
             .flatten()
         {
-            let mut list: Vec<_> = list.iter().take(256).copied().collect();
-            list.sort_by_key(|(found, base)| (found.abs_diff(size), *base));
-            found.extend(list.into_iter().take(CANDIDATES).map(|(_, base)| base));
+            let mut list: Vec<_> = list.iter().take(256).collect();
+            list.sort_by_cached_key(|named| {
+                let different = Reverse(alike(&named.path, path));
+                (different, named.size.abs_diff(size), named.base)
+            });
+            found.extend(list.into_iter().take(CANDIDATES).map(|named| named.base));
         }
         let mut seen = Vec::new();
         found.retain(|base| {
@@ -77,6 +96,19 @@ impl Matcher {
         found.truncate(CANDIDATES);
         found
     }
+}
+
+/// Counts the characters that two paths share at their beginnings and at their ends.
+fn alike(a: &str, b: &str) -> usize {
+    let same = |(a, b): &(u8, u8)| a == b;
+    let beginning = a.bytes().zip(b.bytes()).take_while(same).count();
+    let end = a
+        .bytes()
+        .rev()
+        .zip(b.bytes().rev())
+        .take_while(same)
+        .count();
+    beginning + end
 }
 
 /// Replaces each run of digits by one `#`.
@@ -117,6 +149,10 @@ mod tests {
                 ("usr/lib/libssl.so.3.0.1", 500),
                 ("usr/bin/tool", 10),
                 ("opt/old/tool", 99),
+                ("usr/lib/a1-1.5", 70),
+                ("usr/lib/a2-1.5", 70),
+                ("usr/lib/a3-1.5", 71),
+                ("usr/lib/a4-1.5", 71),
             ]),
         );
         for (path, size, expected) in [
@@ -127,7 +163,8 @@ mod tests {
             ),
             ("usr/lib/libssl.so.3.0.17", 505, Some(1)),
             ("usr/bin/tool", 98, Some(2)),
-            ("usr/local/tool", 98, Some(3)),
+            ("usr/local/tool", 98, Some(2)),
+            ("usr/lib/a3-1.6", 70, Some(6)),
             ("etc/fstab", 5, None),
         ] {
             let first = matcher.candidates(path, size).first().map(|base| base.file);

@@ -292,24 +292,32 @@ impl<'a> Planner<'a> {
                 let pieces = self.pieces(file, &opened.recipe, &opened.inner)?;
                 return Ok(Way::Encoded(Box::new(opened.recipe), pieces));
             }
-            return self.from(&self.olds(file.name(), file.size, &new), &new);
+            return self.from_base(file.name(), &new);
         }
         drop(loan);
-        let olds = self.olds(file.name(), file.size, &new);
+        let olds = self.olds(file.name(), file.size);
         let largest = olds.iter().map(|old| self.size(*old)).max().unwrap_or(0);
         let _loan = self
             .budget
             .take(largest.saturating_add(file.size).saturating_mul(COMPARED));
-        self.from(&olds, &new)
+        self.from_base(file.name(), &new)
     }
 
-    /// Returns the base files that a new one of this name and content most likely comes from.
-    fn olds(&self, name: &str, size: u64, new: &[u8]) -> Vec<Old> {
-        let mut found = self.matcher.candidates(name, size);
-        if found.is_empty() && size >= sketch::SMALLEST {
-            let sketches = self.sketches.get_or_init(|| self.sketch_sources());
-            found.extend(sketches.nearest(&Sketch::of(new)));
+    /// Plans a file from the base files that its name leads to, and where these are of no use from one with similar content.
+    fn from_base(&self, name: &str, new: &[u8]) -> Result<Way, DeltaError> {
+        let size = new.len() as u64;
+        let way = self.from(&self.olds(name, size), new)?;
+        if !matches!(way, Way::New) || size < sketch::SMALLEST {
+            return Ok(way);
         }
+        let sketches = self.sketches.get_or_init(|| self.sketch_sources());
+        let nearest = sketches.nearest(&Sketch::of(new)).map(Old::File);
+        self.from(nearest.as_slice(), new)
+    }
+
+    /// Returns the base files that a new one of this name most likely comes from.
+    fn olds(&self, name: &str, size: u64) -> Vec<Old> {
+        let found = self.matcher.candidates(name, size);
         found.into_iter().map(Old::File).collect()
     }
 
@@ -442,7 +450,7 @@ impl<'a> Planner<'a> {
                 Way::Target(*number)
             } else {
                 let name = String::from_utf8_lossy(entry.name);
-                self.from(&self.olds(&name, data.len() as u64, data), data)?
+                self.from_base(&name, data)?
             };
             if entry.data.start > at {
                 pieces.push(Piece {

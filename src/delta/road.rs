@@ -7,16 +7,18 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufReader};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ::ostree::Repo;
 use bundle_delta::header::Header;
+use bundle_delta::tar_diff;
 use bundle_format::delta::{DeltaArtifact, is_delta};
 use bundle_format::manifest::Document;
 use bundle_format::{Descriptor, Digest, Limits, media_type};
 
 use super::host::content_of;
 use crate::Error;
-use crate::ostree::{self, Image, ImageLayer, ObjectFile, Sources};
+use crate::ostree::{self, Image, ImageFiles, ImageLayer, ObjectFile, Sources};
 use crate::verify::{Problem, ProblemKind, VerifiedBundle};
 
 /// Paths that are told of old files that are not here.
@@ -53,14 +55,27 @@ pub struct DeltaRoad {
     pub blob: Descriptor,
     /// Manifest of the image it was made against, where that is told.
     pub base: Option<Digest>,
-    /// What rebuilding takes; without the sources.
-    pub needs: Header,
+    /// Bytes of memory that rebuilding takes.
+    pub memory: u64,
+    /// Bytes of temporary files that rebuilding takes.
+    pub scratch: u64,
+    /// Bytes of the layer's tar stream; none where the delta does not say.
+    pub target_size: Option<u64>,
     /// Position among the deltas of its artifact.
     pub(super) position: usize,
-    /// The old files, in the order of the head; those of other layers of the same image are looked for later.
-    pub(super) sources: Vec<Option<ObjectFile>>,
     /// Layers of the image whose files it takes.
     pub(super) layers: Vec<usize>,
+    /// Where its old files are.
+    pub(super) old: OldFiles,
+}
+
+/// The old files of a delta.
+#[derive(Clone, Debug)]
+pub(super) enum OldFiles {
+    /// Objects, in the order of the head; those of other layers of the same image are looked for later.
+    Objects(Vec<Option<ObjectFile>>),
+    /// Files of one image by path, for a tar-diff.
+    Image(Arc<ImageFiles>),
 }
 
 /// Why a delta is no road on this host.
@@ -292,11 +307,14 @@ impl Planner<'_> {
         candidate: Candidate,
         layer: &ImageLayer,
     ) -> Result<Result<DeltaRoad, String>, Error> {
+        if candidate.blob.media_type == media_type::TAR_DIFF {
+            return self.tar_diff(candidate);
+        }
         if candidate.blob.media_type != media_type::LAYER_DELTA {
             let kind = crate::text::printable(&candidate.blob.media_type);
             return Ok(Err(format!("its format {kind:?} is not known")));
         }
-        let mut header = match self.head(&candidate.blob) {
+        let header = match self.head(&candidate.blob) {
             Ok(header) => header,
             Err(error) => return Ok(Err(format!("its head cannot be read: {error}"))),
         };
@@ -344,14 +362,54 @@ impl Planner<'_> {
         let numbers = 0..header.sources.len();
         let sources = numbers.map(|number| by_number.get(&number).copied());
         let sources = sources.collect();
-        header.sources = Vec::new();
         Ok(Ok(DeltaRoad {
             blob: candidate.blob,
             base: candidate.base,
-            needs: header,
+            memory: header.memory,
+            scratch: header.scratch,
+            target_size: Some(header.target_size),
             position: candidate.position,
-            sources,
             layers,
+            old: OldFiles::Objects(sources),
+        }))
+    }
+
+    /// Says whether a tar-diff can be used. It names its old files by path alone, so the very image has to be here.
+    fn tar_diff(&mut self, candidate: Candidate) -> Result<Result<DeltaRoad, String>, Error> {
+        let Some(base) = candidate.base else {
+            return Ok(Err("it does not say which image it is for".into()));
+        };
+        let Some(files) = ImageFiles::of(self.repo, &base)? else {
+            return Ok(Err(format!("it is for hosts that have image {base}")));
+        };
+        let memory = super::REBUILD_MEMORY + tar_diff::Limits::default().prefix;
+        if memory > self.means.memory {
+            return Ok(Err(more("memory", memory, self.means.memory)));
+        }
+        let input = match self.bundle.blob(&candidate.blob.digest) {
+            Ok(input) => BufReader::new(input),
+            Err(problem) => return Ok(Err(format!("it cannot be read: {problem}"))),
+        };
+        let paths = match tar_diff::paths(input, &Default::default()) {
+            Ok(paths) => paths,
+            Err(error) => return Ok(Err(format!("it cannot be read: {error}"))),
+        };
+        let bad = |path: &&String| files.check(self.repo, path).is_err();
+        if let Some(path) = paths.iter().find(bad) {
+            let path = crate::text::printable(path);
+            return Ok(Err(format!(
+                "an old file is not here or is damaged: {path}"
+            )));
+        }
+        Ok(Ok(DeltaRoad {
+            blob: candidate.blob,
+            base: candidate.base,
+            memory,
+            scratch: 0,
+            target_size: None,
+            position: candidate.position,
+            layers: Vec::new(),
+            old: OldFiles::Image(Arc::new(files)),
         }))
     }
 
@@ -367,10 +425,6 @@ impl Planner<'_> {
         if &header.target_hash != layer.diff_id.as_bytes() {
             return Some("it makes another layer".into());
         }
-        let more = |what: &str, needed: u64, allowed: u64| {
-            let (needed, allowed) = (needed.div_ceil(1 << 20), allowed >> 20);
-            format!("it takes {needed} MiB of {what}, {allowed} MiB are free for it")
-        };
         if header.memory > self.means.memory {
             return Some(more("memory", header.memory, self.means.memory));
         }
@@ -385,6 +439,12 @@ impl Planner<'_> {
         let reason = format!("this host lacks the encoder {}", missing.join(", "));
         (!missing.is_empty()).then_some(reason)
     }
+}
+
+/// Says that something takes more than there is.
+fn more(what: &str, needed: u64, allowed: u64) -> String {
+    let (needed, allowed) = (needed.div_ceil(1 << 20), allowed >> 20);
+    format!("it takes {needed} MiB of {what}, {allowed} MiB are free for it")
 }
 
 /// Takes roads away that would take files of a layer which is not imported before.

@@ -41,6 +41,6 @@ pub use limits::Limits;
 pub use progress::Progress;
 pub use refescape::{escape, image_ref, layer_ref, unescape};
 pub use rollback::{RolledBack, rollback};
-pub use sources::{Content, ObjectFile, Sources};
+pub use sources::{Content, ImageFiles, ObjectFile, Sources, remove_damaged};
 pub use status::{DeploymentStatus, Status, status};
 pub use sysroot::{SysrootLock, lock, open};

@@ -17,12 +17,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use ::ostree::{ObjectType, Repo, gio};
+use bundle_format::Digest;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use sha2::{Digest as _, Sha256};
 
 use super::error::OstreeError;
 use super::import;
 use super::limits::Limits;
+use super::merge::MANIFEST_DIGEST;
 use super::object::Checksum;
 use super::tree::{Directory, Node};
 use super::tree_repo;
@@ -34,6 +36,20 @@ const PREFIX: usize = 16;
 const OBJECTS: &str = "sysroot/ostree/repo/objects/";
 /// Bytes hashed at once.
 const BUFFER: usize = 1 << 20;
+
+/// Removes content objects that are damaged, so that an import writes them anew instead of taking them for there.
+///
+/// Deployments keep what they have: their files are links of their own.
+///
+/// # Errors
+/// When an object cannot be removed.
+pub fn remove_damaged(repo: &Repo, names: &[String]) -> Result<(), OstreeError> {
+    for name in names {
+        repo.delete_object(ObjectType::File, name, gio::Cancellable::NONE)
+            .map_err(|error| OstreeError::libostree(format!("removing object {name}"), error))?;
+    }
+    Ok(())
+}
 
 /// Content that is looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +68,70 @@ pub struct ObjectFile {
     name: Checksum,
     /// Bytes of content.
     pub size: u64,
+}
+
+/// The files of an image that the repository has, by their paths in the image's root.
+#[derive(Debug)]
+pub struct ImageFiles {
+    sources: Sources,
+    tree: Directory,
+}
+
+impl ImageFiles {
+    /// Opens the image whose manifest has the digest `manifest`, if it is here.
+    ///
+    /// # Errors
+    /// When the repository cannot be read.
+    pub fn of(repo: &Repo, manifest: &Digest) -> Result<Option<Self>, OstreeError> {
+        let wanted = Some(manifest.to_string());
+        for commit in import::refs(repo, "ostree")?.into_values() {
+            let commit = import::load_commit(repo, &commit)?;
+            if tree_repo::metadata_string(&commit, MANIFEST_DIGEST) == wanted {
+                let tree = tree_repo::read(repo, &commit, &Limits::default())?;
+                let sources = Sources::of(repo)?;
+                return Ok(Some(Self { sources, tree }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Opens the file at `path`, and returns its size.
+    ///
+    /// # Errors
+    /// When there is no regular file.
+    pub fn open(&self, path: &str) -> io::Result<(File, u64)> {
+        let file = self.sources.open_object(&self.object(path)?)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok((file, metadata.len()))
+    }
+
+    /// Checks that the content of the file at `path` is what its name says.
+    ///
+    /// # Errors
+    /// When there is no file, or it is damaged.
+    pub fn check(&self, repo: &Repo, path: &str) -> io::Result<()> {
+        let name = hex::encode(self.object(path)?);
+        repo.fsck_object(ObjectType::File, &name, gio::Cancellable::NONE)
+            .map_err(io::Error::other)
+    }
+
+    fn object(&self, path: &str) -> io::Result<Checksum> {
+        if let Some(name) = object_of(path) {
+            return Ok(name);
+        }
+        let mut found =
+            places(path)
+                .into_iter()
+                .rev()
+                .filter_map(|path| match self.tree.get(&path) {
+                    Some(Node::File(object)) => Some(*object),
+                    _ => None,
+                });
+        found.next().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
 }
 
 /// The content objects of a repository.

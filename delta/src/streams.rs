@@ -43,6 +43,7 @@ pub struct Writer<W> {
     caps: Vec<u64>,
     streams: Vec<Vec<u8>>,
     largest: u64,
+    unpacking: u64,
 }
 
 impl<W: Write> Writer<W> {
@@ -63,6 +64,7 @@ impl<W: Write> Writer<W> {
             caps: caps.to_vec(),
             streams: vec![Vec::new(); caps.len()],
             largest: 0,
+            unpacking: 0,
         })
     }
 
@@ -77,10 +79,16 @@ impl<W: Write> Writer<W> {
         self.streams.iter().map(|s| s.len() as u64).sum()
     }
 
-    /// Bytes that the largest window so far takes in a reader's memory: its streams, and one frame.
+    /// Bytes that the largest window so far takes in a reader's memory.
     #[must_use]
     pub fn largest_window(&self) -> u64 {
         self.largest
+    }
+
+    /// Bytes that a window so far takes at most while a reader unpacks it: its streams, and one frame.
+    #[must_use]
+    pub fn largest_unpacking(&self) -> u64 {
+        self.unpacking
     }
 
     /// Ends the window, unless it is empty.
@@ -109,7 +117,9 @@ impl<W: Write> Writer<W> {
             frames.push(frame);
         }
         let longest = frames.iter().flatten().map(Vec::len).max().unwrap_or(0);
-        self.largest = self.largest.max(self.pending() + longest as u64);
+        let window = self.pending();
+        self.largest = self.largest.max(window);
+        self.unpacking = self.unpacking.max(window + longest as u64);
         self.out.write_all(&head)?;
         for (stream, frame) in self.streams.iter_mut().zip(frames) {
             self.out.write_all(frame.as_deref().unwrap_or(stream))?;

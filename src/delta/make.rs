@@ -69,7 +69,9 @@ impl Options {
     /// Compressed files whose encoder would need more are left closed.
     #[must_use]
     pub fn with_target_memory(mut self, bytes: u64) -> Self {
-        let left = bytes.saturating_sub(super::REBUILD_MEMORY + self.window * 2);
+        // A window ends a little behind where it is full.
+        let window = self.window + (1 << 20);
+        let left = bytes.saturating_sub(super::REBUILD_MEMORY + window);
         self.recipes.limits.memory = left;
         self.recipes.decoder_memory = self.recipes.decoder_memory.min(left);
         self
@@ -130,7 +132,9 @@ pub fn make(
     let needs = program.needs;
     // The last window is counted once it is written.
     program.writer.end_window()?;
-    let memory = super::REBUILD_MEMORY + program.writer.largest_window() + needs.memory;
+    // A window is unpacked before what is in it is carried out.
+    let encoding = program.writer.largest_window() + needs.memory;
+    let memory = super::REBUILD_MEMORY + encoding.max(program.writer.largest_unpacking());
     let header = Header {
         target_size: target.size(),
         target_hash: *target.digest().as_bytes(),

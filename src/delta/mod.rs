@@ -39,4 +39,4 @@ pub use store::SpoolStore;
 /// Where encoders of other releases are looked for.
 pub const ENCODERS: &str = "/usr/lib/bundle/encoders";
 /// Bytes of memory that rebuilding takes beside windows and encoders: buffers, tables of steps, the table of sources.
-pub const REBUILD_MEMORY: u64 = 16 << 20;
+pub const REBUILD_MEMORY: u64 = 40 << 20;

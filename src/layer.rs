@@ -1,8 +1,21 @@
-//! How layers are compressed, by their media types.
+//! What is known of layers on both ends: how they are compressed, and which of their content hosts keep.
 
 use std::io::{self, BufRead, Read};
 
 use bundle_format::media_type::{DOCKER_LAYER_GZIP, LAYER_TAR, LAYER_TAR_GZIP, LAYER_TAR_ZSTD};
+
+/// Top-level directories whose content never belongs to an image; the directories themselves are kept.
+pub(crate) const EXCLUDED: [&str; 6] = ["dev", "proc", "run", "sys", "sysroot", "tmp"];
+/// Where chunked layers keep the objects of their commit.
+pub(crate) const OBJECTS: &str = "sysroot/ostree/repo/objects/";
+
+/// Returns true where a host keeps the content of a regular file that a layer has at `path`.
+#[cfg(feature = "export")]
+pub(crate) fn is_kept(path: &str) -> bool {
+    let (top, below) = path.split_once('/').unwrap_or((path, ""));
+    let is_content = path.starts_with(OBJECTS) && path.ends_with(".file");
+    is_content || below.is_empty() || !EXCLUDED.contains(&top)
+}
 
 /// How a layer is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,5 +53,26 @@ impl Encoding {
             Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(stored)),
             Self::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(stored)?),
         })
+    }
+}
+
+#[cfg(all(test, feature = "export"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_keep_what_belongs_to_an_image() {
+        for (path, kept) in [
+            ("usr/bin/true", true),
+            ("etc/fstab", true),
+            ("run/lock", false),
+            ("tmp/x/y", false),
+            ("sysroot/ostree/repo/config", false),
+            ("sysroot/ostree/repo/objects/00/11.dirtree", false),
+            ("sysroot/ostree/repo/objects/00/11.file-xattrs", false),
+            ("sysroot/ostree/repo/objects/00/11.file", true),
+        ] {
+            assert_eq!(is_kept(path), kept, "{path}");
+        }
     }
 }

@@ -19,12 +19,14 @@ use bundle_format::{Digest, media_type};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use common::image::{Layer, bootable};
+use common::archive::{Files, cpio, filter};
+use common::chunked::{commit_of, object_path, objects};
+use common::image::{Layer, bootable, bootable_with};
 use common::program::{Random, bundle, finish, output, scratch, start};
 use common::registry::{Layout, Registry};
 use common::reseal;
 use common::signer::{REFERENCE, Signer};
-use common::small::{image, noise};
+use common::small::{image, image_with, noise};
 use common::target::Target;
 
 /// Status of a release that has no way to this host.
@@ -597,4 +599,84 @@ fn deltas_by_themselves_make_the_same_layers() {
         }
         fs::remove_file(&file).unwrap();
     }
+}
+
+/// A chunked release: programs in one chunk, and in the chunk before it an initramfs that holds them as well.
+fn chunked_release(layout: &mut Layout, release: usize) {
+    let programs: Files = (0..8)
+        .map(|number| {
+            let content = program(&format!("program {number}"), release, 300_000);
+            (format!("usr/bin/program-{number}"), content)
+        })
+        .collect();
+    let options = ["--check=crc32", "--lzma2=dict=1MiB", "-c"];
+    let initramfs = filter("xz", &options, &cpio(&programs));
+    let version = release.to_string();
+    let mut tree = bootable_with(Layer::new().dir("./"), &version, "usr/etc").dir("usr/bin/");
+    for (path, content) in &programs {
+        tree = tree.entry(b'0', path, "", 0o755, content);
+    }
+    let tree = tree.file("usr/etc/release.conf", &version).entry(
+        b'0',
+        "usr/lib/initrd.img",
+        "",
+        0o644,
+        &initramfs,
+    );
+    let (repo, commit) = commit_of(&tree.tar());
+    let name = |path: &str| {
+        let listed = repo.ostree(&["ls", "-C", &commit, path]);
+        listed.split_whitespace().nth(4).unwrap().to_owned()
+    };
+    let large = name("/usr/lib/initrd.img");
+    let objects = objects(&repo, &commit);
+    let (mut first, mut second) = (Layer::new(), Layer::new());
+    for (object, add) in &objects.content {
+        match *object == large {
+            true => {
+                first = add(first).hardlink("usr/lib/initrd.img", &object_path(object, "file"));
+            }
+            false => second = add(second),
+        }
+    }
+    for (path, _) in &programs {
+        let object = name(&format!("/{path}"));
+        second = second.hardlink(path, &object_path(&object, "file"));
+    }
+    let layers = [objects.metadata.tar(), first.tar(), second.tar()];
+    let last = Digest::of(&layers[2]).to_string();
+    let labels = [("ostree.final-diffid", last.as_str())];
+    image_with(layout, &version, "amd64", &layers, &labels);
+}
+
+#[test]
+fn privileged_chunks_are_rebuilt_in_the_order_that_they_need() {
+    let mut releases = Releases::new();
+    releases.layout = Layout::new();
+    for release in [1, 2] {
+        chunked_release(&mut releases.layout, release);
+    }
+    let target = releases.deployed(&["--delta-only"]);
+    let two = releases.path("two");
+    let inspected = finish(bundle(["--json", "inspect"]).arg(&two)).ok().json();
+    let delta = &inspected["deltas"][0];
+    // The initramfs costs next to nothing beside the programs that it holds.
+    let read = delta["read"].as_u64().unwrap();
+    assert!(read * 20 < delta["full"].as_u64().unwrap(), "{delta}");
+    assert_eq!(delta["encoders"], json!(["xz 5.8"]));
+    let applied = finish(&mut target.apply(&two, &releases.signer))
+        .ok()
+        .json();
+    assert_eq!(roads(&applied), ["delta", "delta", "delta"]);
+    target.check();
+
+    // A host with too little memory for the encoder takes the layer in full, where it is there.
+    let options = ["--from", &releases.source("1")];
+    finish(&mut releases.export("2", "both", &options)).ok();
+    let target = Target::new();
+    finish(&mut target.apply(&releases.path("one"), &releases.signer)).ok();
+    let mut tight = target.apply(&releases.path("both"), &releases.signer);
+    let applied = finish(tight.args(["--memory", "50MiB"])).ok().json();
+    assert_eq!(roads(&applied), ["delta", "full", "delta"], "{applied}");
+    target.check();
 }

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use bundle_format::Digest;
 
 use super::spool::SpooledFile;
+use crate::layer::is_kept;
 
 /// Candidates that are worth trying for one file.
 const CANDIDATES: usize = 3;
@@ -43,7 +44,9 @@ pub(super) struct Matcher {
 impl Matcher {
     /// Adds the files of a layer; layers are added lowest first, so that upper ones win a path.
     pub(super) fn add(&mut self, layer: usize, files: &[SpooledFile]) {
-        for (file, spooled) in files.iter().enumerate() {
+        // What a host does not keep cannot be taken from it.
+        let kept = |(_, spooled): &(usize, &SpooledFile)| is_kept(&spooled.path);
+        for (file, spooled) in files.iter().enumerate().filter(kept) {
             let base = BaseFile { layer, file };
             self.by_digest.entry(spooled.digest).or_insert(base);
             for path in [&spooled.path].into_iter().chain(&spooled.links) {

@@ -326,7 +326,8 @@ impl<'a> Planner<'a> {
         let mut sketches = Sketches::default();
         for (number, layer) in self.sources.iter().enumerate() {
             for (file, spooled) in layer.spool.files().iter().enumerate() {
-                let gone = !self.by_digest.contains_key(&spooled.digest);
+                let gone = !self.by_digest.contains_key(&spooled.digest)
+                    && crate::layer::is_kept(&spooled.path);
                 let fits = self.budget.allows(spooled.size.saturating_mul(COMPARED));
                 if spooled.size < sketch::SMALLEST || !gone || !fits {
                     continue;

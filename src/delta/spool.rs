@@ -14,8 +14,8 @@ use std::path::Path;
 use bundle_format::Digest;
 use sha2::{Digest as _, Sha256};
 
-/// Where chunked layers keep the content of files.
-const OBJECTS: &str = "sysroot/ostree/repo/objects/";
+use crate::layer::OBJECTS;
+
 /// Bytes read or written at once.
 const BUFFER: usize = 1 << 20;
 

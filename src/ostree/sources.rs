@@ -29,11 +29,10 @@ use super::object::Checksum;
 use super::tree::{Directory, Node};
 use super::tree_repo;
 use super::writer::parse_checksum;
+use crate::layer::OBJECTS;
 
 /// Bytes of a SHA-256 by which content is named.
 const PREFIX: usize = 16;
-/// Where chunked layers keep content.
-const OBJECTS: &str = "sysroot/ostree/repo/objects/";
 /// Bytes hashed at once.
 const BUFFER: usize = 1 << 20;
 

@@ -6,15 +6,12 @@
 
 use super::error::RejectReason;
 use super::limits::Limits;
+use crate::layer::{EXCLUDED, OBJECTS};
 
 /// Start of a name that deletes what is below it in earlier layers.
 pub(super) const WHITEOUT: &str = ".wh.";
 /// Name that deletes everything that earlier layers put into its directory.
 pub(super) const OPAQUE: &str = ".wh..wh..opq";
-
-/// Top-level directories whose content never belongs to an image; the directories themselves are kept.
-const EXCLUDED: [&str; 6] = ["dev", "proc", "run", "sys", "sysroot", "tmp"];
-const OBJECTS: &str = "sysroot/ostree/repo/objects/";
 
 /// Where an entry goes.
 #[derive(Clone, Debug, PartialEq, Eq)]

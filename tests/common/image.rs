@@ -251,11 +251,16 @@ pub(crate) fn image(layers: Vec<ImageLayer>, version: &str, labels: &[(&str, &st
 
 /// Adds what a deployment needs to a layer: a kernel, its initramfs, an identity, and mount points.
 pub(crate) fn bootable(layer: Layer, version: &str) -> Layer {
+    bootable_with(layer, version, "etc")
+}
+
+/// Does what [`bootable`] does, with `/etc` at another place: `usr/etc` in the tree of a commit.
+pub(crate) fn bootable_with(layer: Layer, version: &str, etc: &str) -> Layer {
     layer
         .dir("usr/")
-        .dir("etc/")
+        .dir(&format!("{etc}/"))
         .file(
-            "etc/os-release",
+            &format!("{etc}/os-release"),
             &format!("ID=test\nVERSION_ID={version}\n"),
         )
         .dir("usr/lib/")

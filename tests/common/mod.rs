@@ -10,6 +10,9 @@
     reason = "a test may fail loudly"
 )]
 
+pub mod archive;
+#[cfg(feature = "ostree")]
+pub(crate) mod chunked;
 #[cfg(feature = "export")]
 pub mod client;
 pub mod fake;
@@ -26,5 +29,8 @@ pub mod run;
 pub mod signer;
 #[cfg(feature = "ostree")]
 pub mod small;
+#[cfg(feature = "ostree")]
+#[path = "ostree.rs"]
+pub(crate) mod support;
 pub mod tarball;
 pub mod target;

@@ -9,7 +9,7 @@ use std::process::Command;
 use bundle::ostree::{self as engine, DeployOptions, Deployed, Image, OstreeError};
 use ostree::{Repo, RepoMode, gio};
 
-use crate::image::{self, Layer, Source};
+use super::image::{self, Layer, Source};
 
 /// Runs a program that must be installed, and returns its output.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> String {

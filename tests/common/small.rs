@@ -1,5 +1,7 @@
 //! Images small enough to apply in a moment, with a kernel of a few bytes.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::image::{Layer, bootable, gzip};
@@ -68,11 +70,24 @@ impl Small {
 
 /// Adds an image of gzip layers to a layout.
 pub fn image(layout: &mut Layout, tag: &str, architecture: &str, layers: &[Vec<u8>]) -> Descriptor {
+    image_with(layout, tag, architecture, layers, &[])
+}
+
+/// Adds an image of gzip layers with more labels.
+pub fn image_with(
+    layout: &mut Layout,
+    tag: &str,
+    architecture: &str,
+    layers: &[Vec<u8>],
+    labels: &[(&str, &str)],
+) -> Descriptor {
+    let mut all: BTreeMap<&str, &str> = labels.iter().copied().collect();
+    all.insert("org.opencontainers.image.version", tag);
     let diff_ids: Vec<_> = layers.iter().map(|layer| Digest::of(layer)).collect();
     let config = json!({
         "architecture": architecture,
         "os": "linux",
-        "config": {"Labels": {"org.opencontainers.image.version": tag}},
+        "config": {"Labels": all},
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
     });
     let config = layout.blob(media_type::OCI_CONFIG, config.to_string().as_bytes());

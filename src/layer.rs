@@ -1,7 +1,5 @@
 //! What is known of layers on both ends: how they are compressed, and which of their content hosts keep.
 
-use std::io::{self, BufRead, Read};
-
 use bundle_format::media_type::{DOCKER_LAYER_GZIP, LAYER_TAR, LAYER_TAR_GZIP, LAYER_TAR_ZSTD};
 
 /// Top-level directories whose content never belongs to an image; the directories themselves are kept.
@@ -40,19 +38,6 @@ impl Encoding {
             | "application/vnd.docker.image.rootfs.diff.tar.zstd" => Some(Self::Zstd),
             _ => None,
         }
-    }
-
-    /// Unpacks a layer on the build box, where its `diff_id` is compared before anything is done with it.
-    ///
-    /// # Errors
-    /// Fails where the decompressor cannot be set up.
-    #[cfg(feature = "export")]
-    pub(crate) fn unpack(self, stored: impl BufRead + 'static) -> io::Result<Box<dyn Read>> {
-        Ok(match self {
-            Self::Tar => Box::new(stored),
-            Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(stored)),
-            Self::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(stored)?),
-        })
     }
 }
 

@@ -16,15 +16,12 @@ mod image;
 mod support;
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::Path;
 
 use bundle::ostree::{self as engine, ImageProblem, OstreeError, RejectReason};
 use bundle_format::Digest;
 use chunked::{commit_of, object_path, objects};
 use image::{GZIP, Layer, Source};
-use ostree::gio::prelude::*;
-use ostree::{ObjectType, gio};
 use support::TestRepo;
 
 /// The commit that images here encapsulate.

@@ -292,7 +292,7 @@ impl<'a> Planner<'a> {
                 let pieces = self.pieces(file, &opened.recipe, &opened.inner)?;
                 return Ok(Way::Encoded(Box::new(opened.recipe), pieces));
             }
-            return self.from_base(file.name(), &new);
+            return self.changed(file.name(), &new);
         }
         drop(loan);
         let olds = self.olds(file.name(), file.size);
@@ -300,11 +300,11 @@ impl<'a> Planner<'a> {
         let _loan = self
             .budget
             .take(largest.saturating_add(file.size).saturating_mul(COMPARED));
-        self.from_base(file.name(), &new)
+        self.changed(file.name(), &new)
     }
 
     /// Plans a file from the base files that its name leads to, and where these are of no use from one with similar content.
-    fn from_base(&self, name: &str, new: &[u8]) -> Result<Way, DeltaError> {
+    fn changed(&self, name: &str, new: &[u8]) -> Result<Way, DeltaError> {
         let size = new.len() as u64;
         let way = self.from(&self.olds(name, size), new)?;
         if !matches!(way, Way::New) || size < sketch::SMALLEST {
@@ -451,7 +451,7 @@ impl<'a> Planner<'a> {
                 Way::Target(*number)
             } else {
                 let name = String::from_utf8_lossy(entry.name);
-                self.from_base(&name, data)?
+                self.changed(&name, data)?
             };
             if entry.data.start > at {
                 pieces.push(Piece {

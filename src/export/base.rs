@@ -9,6 +9,7 @@ use std::path::Path;
 use bundle_format::manifest::{Document, Manifest};
 use bundle_format::{Descriptor, Digest, Limits};
 use bundle_keys::TrustRoot;
+use flate2::bufread::MultiGzDecoder;
 use oci_spec::image::ImageConfiguration;
 use serde::Deserialize;
 
@@ -276,9 +277,13 @@ pub(super) fn unpack(
             format!("has the media type {:?}", layer.media_type),
         )
     })?;
-    let spool = encoding
-        .unpack(BufReader::with_capacity(256 << 10, stored))
-        .and_then(|tar| Spool::read(tar, directory));
+    let stored = BufReader::with_capacity(256 << 10, stored);
+    let spool = match encoding {
+        Encoding::Tar => Spool::read(stored, directory),
+        Encoding::Gzip => Spool::read(MultiGzDecoder::new(stored), directory),
+        Encoding::Zstd => zstd::stream::read::Decoder::with_buffer(stored)
+            .and_then(|tar| Spool::read(tar, directory)),
+    };
     let spool = spool.map_err(|error| match crate::is_no_space(&error) {
         true => Error::file("unpacking a layer in", directory, error),
         false => refuse(&object, format!("cannot be unpacked: {error}")),

@@ -46,13 +46,16 @@ pub struct Image {
     pub metadata: BTreeMap<String, String>,
 }
 
+/// Something that writes a layer's tar stream.
+pub type Rebuild<'a> = Box<dyn FnOnce(&mut dyn io::Write) -> io::Result<()> + Send + 'a>;
+
 /// A layer's bytes on their way into the repository.
 pub enum LayerStream<'a> {
     /// The stored bytes, to be decompressed; each byte read has been verified.
     Stored(Box<dyn io::Read + Send + 'a>),
     /// Something that writes the layer's tar stream. Its `diff_id` is what makes the bytes trusted, so nothing is kept before
     /// the last was seen.
-    Rebuilt(Box<dyn FnOnce(&mut dyn io::Write) -> io::Result<()> + Send + 'a>),
+    Rebuilt(Rebuild<'a>),
 }
 
 impl std::fmt::Debug for LayerStream<'_> {

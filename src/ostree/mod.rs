@@ -35,7 +35,7 @@ mod writer;
 
 pub use deploy::{DeployOptions, Deployed, deploy, followed};
 pub use error::{ImageProblem, OstreeError, RejectReason};
-pub use image::{Image, ImageLayer, LayerSource, LayerStream};
+pub use image::{Image, ImageLayer, LayerSource, LayerStream, Rebuild};
 pub use import::{Imported, import, import_within, layers_present};
 pub use limits::Limits;
 pub use progress::Progress;

@@ -15,7 +15,7 @@ use flate2::bufread::MultiGzDecoder;
 use sha2::{Digest as _, Sha256};
 
 use super::error::OstreeError;
-use super::image::{ImageLayer, LayerStream};
+use super::image::{ImageLayer, LayerStream, Rebuild};
 use super::limits::Limits;
 use crate::layer::Encoding;
 
@@ -89,10 +89,7 @@ impl Pump<'_> {
         Ok(pumped)
     }
 
-    fn rebuild(
-        self,
-        write: Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send + '_>,
-    ) -> Result<Pumped, OstreeError> {
+    fn rebuild(self, write: Rebuild<'_>) -> Result<Pumped, OstreeError> {
         let mut sink = Sink {
             pump: &self,
             buffer: Vec::with_capacity(BUFFER),

@@ -37,6 +37,14 @@ fn help_of_every_verb() {
     assert_data_eq!(help(&["trust", "init"]), file!["cli/help/trust-init.txt"]);
     assert_data_eq!(help(&["trust", "show"]), file!["cli/help/trust-show.txt"]);
     assert_data_eq!(help(&["export"]), file!["cli/help/export.txt"]);
+    assert_data_eq!(
+        help(&["delta", "create"]),
+        file!["cli/help/delta-create.txt"]
+    );
+    assert_data_eq!(help(&["delta", "apply"]), file!["cli/help/delta-apply.txt"]);
+    assert_data_eq!(help(&["delta", "show"]), file!["cli/help/delta-show.txt"]);
+    #[cfg(feature = "ostree")]
+    assert_data_eq!(help(&["plan"]), file!["cli/help/plan.txt"]);
     assert_data_eq!(help(&["inspect"]), file!["cli/help/inspect.txt"]);
     assert_data_eq!(help(&["verify"]), file!["cli/help/verify.txt"]);
     assert_data_eq!(help(&["completion"]), file!["cli/help/completion.txt"]);

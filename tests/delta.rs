@@ -7,11 +7,13 @@
     reason = "a test that cannot go on fails"
 )]
 
-use bundle::delta::{Layer, Options, Spool, SpoolStore, make};
+use bundle::delta::{Layer, Options, Spool, SpoolStore, make, prove, tar_diff};
 use bundle::progress::Silent;
 use bundle_delta::DeltaError;
-use bundle_delta::header::Header;
+use bundle_delta::header::{Effort, Header};
 use bundle_delta::rebuild::rebuild;
+use bundle_delta::{program, streams};
+use bundle_format::Digest;
 
 #[path = "common/archive.rs"]
 mod archive;
@@ -189,4 +191,185 @@ fn damaged_deltas_are_refused() {
     }
     let more = [delta.as_slice(), b"x"].concat();
     assert!(rebuilt(&more, &old).is_err(), "data behind the end");
+}
+
+/// Makes a delta with options, and proves it.
+fn made_with(layers: &[Layer<'_>], target: &Spool, options: &Options) -> (Header, Vec<u8>) {
+    let mut delta = Vec::new();
+    let header = make(target, layers, options, &Silent, &mut delta).unwrap();
+    prove(&mut delta.as_slice(), layers, options).unwrap();
+    (header, delta)
+}
+
+#[test]
+fn threads_and_memory_change_nothing_but_time() {
+    let (old, new) = releases();
+    let (old, new) = (spool(&old), spool(&new));
+    let with = |threads, memory| {
+        let options = Options {
+            threads,
+            memory,
+            ..Options::default()
+        };
+        made_with(&[base(&old)], &new, &options).1
+    };
+    let one = with(1, 2 << 30);
+    assert_eq!(with(2, 2 << 30), one);
+    // With next to no memory files are sent as they are, and still come out right.
+    assert!(with(2, 2 << 20).len() > one.len());
+}
+
+#[test]
+fn what_the_appliance_lacks_is_not_asked_of_it() {
+    let (old, new) = releases();
+    let (old, new) = (spool(&old), spool(&new));
+    let (rich, _) = made_with(&[base(&old)], &new, &Options::default());
+    assert_eq!(rich.encoders, ["xz 5.8"]);
+    assert_eq!(rich.effort, Effort::Slow);
+    assert!(rich.scratch > 0);
+    for target in [64 << 20, 50 << 20] {
+        let options = Options::default().with_target_memory(target);
+        let (header, _) = made_with(&[base(&old)], &new, &options);
+        assert!(header.memory <= target, "{} of {target}", header.memory);
+    }
+    let options = Options::default().with_target_memory(50 << 20);
+    let (poor, _) = made_with(&[base(&old)], &new, &options);
+    assert_eq!((poor.encoders, poor.effort), (Vec::new(), Effort::Copy));
+}
+
+#[test]
+fn files_are_found_that_changed_name_and_place() {
+    let file = |path: &str, bytes: Vec<u8>| (path.to_string(), bytes);
+    let old = tar(&vec![
+        file("usr/bin/one", content(1, 200_000)),
+        file("usr/lib/two", content(2, 200_000)),
+    ]);
+    let new = tar(&vec![
+        file("opt/other/thing", edited(content(2, 200_000), 9000)),
+        file("opt/again", content(3, 50_000)),
+        file("srv/again", content(3, 50_000)),
+    ]);
+    let (header, delta) = made_with(&[base(&spool(&old))], &spool(&new), &Options::default());
+    assert_eq!(header.sources.len(), 1);
+    assert_eq!(header.sources[0].path, "usr/lib/two");
+    // What occurs twice is kept once.
+    assert_eq!(header.scratch, 50_000);
+    let fresh = zstd::bulk::compress(&content(3, 50_000), 19).unwrap().len();
+    assert!(
+        delta.len() < fresh + 4000,
+        "{} with {fresh} new",
+        delta.len()
+    );
+}
+
+#[test]
+fn a_delta_is_no_larger_than_its_rivals() {
+    let (old, new) = releases();
+    let (old_layer, new_layer) = (spool(&old), spool(&new));
+    let sources = [base(&old_layer)];
+    let (_, ours) = made_with(&sources, &new_layer, &Options::default());
+    let mut rival = Vec::new();
+    tar_diff::make(
+        &new_layer,
+        &sources,
+        &Options::default(),
+        &Silent,
+        &mut rival,
+    )
+    .unwrap();
+    tar_diff::prove(&new_layer, &mut rival.as_slice(), &sources).unwrap();
+    assert!(
+        ours.len() < rival.len(),
+        "{} against {}",
+        ours.len(),
+        rival.len()
+    );
+    // Where nothing is alike, it costs as much as the whole.
+    let stranger = spool(&tar(&vec![("usr/bin/x".into(), content(1234, 400_000))]));
+    let (_, ours) = made_with(&sources, &stranger, &Options::default());
+    let mut whole = vec![0; stranger.size() as usize];
+    stranger.read_at(&mut whole, 0).unwrap();
+    let whole = zstd::bulk::compress(&whole, 19).unwrap().len();
+    assert!(
+        ours.len() < whole + whole / 100 + 500,
+        "{} against {whole}",
+        ours.len()
+    );
+}
+
+/// Changes bytes, numbers, order and length, as a seed says.
+fn mutated(good: &[u8], seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) as usize % below.max(1)
+    };
+    let mut bad = good.to_vec();
+    for _ in 0..=random(4) {
+        let at = random(bad.len());
+        match random(5) {
+            0 => bad[at] ^= 1 << random(8),
+            1 => bad[at] = [0, 1, 0x7f, 0x80, 0xff][random(5)],
+            2 => bad.truncate(at.max(1)),
+            3 => {
+                let end = (at + random(40)).min(bad.len());
+                let piece = bad[at..end].to_vec();
+                let to = random(bad.len());
+                bad.splice(to..to, piece);
+            }
+            _ => {
+                bad.splice(at..at, [0xff; 9]);
+            }
+        }
+    }
+    bad
+}
+
+/// Packs a delta anew without compression, so that damage reaches what is inside of frames.
+fn bare(delta: &[u8]) -> Vec<u8> {
+    let mut input = delta;
+    let header = Header::read(&mut input, &Default::default()).unwrap();
+    let mut out = Vec::new();
+    header.write(&mut out, 1).unwrap();
+    let mut reader = streams::Reader::new(input, &Default::default()).unwrap();
+    let mut writer = streams::Writer::new(out, &[16 << 20; program::STREAMS], 1).unwrap();
+    while let Some(window) = reader.next_window().unwrap() {
+        for (number, stream) in writer.streams().iter_mut().enumerate() {
+            stream.extend_from_slice(window.rest(number));
+        }
+        writer.end_window().unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+#[test]
+fn mutations_end_in_errors_or_in_the_target() {
+    let rounds = std::env::var("BUNDLE_TEST_FUZZ").map_or(150, |text| text.parse().unwrap());
+    let (old, new) = releases();
+    let delta = bare(&made(&old, &new));
+    let old = spool(&old);
+    let mut accepted = 0;
+    for seed in 0..rounds {
+        let bad = mutated(&delta, seed);
+        let mut input = bad.as_slice();
+        let Ok(header) = Header::read(&mut input, &Default::default()) else {
+            continue;
+        };
+        let store = SpoolStore::new(&header, &[base(&old)], &Options::default());
+        let mut out = Vec::new();
+        if rebuild(&header, input, &store, &mut out, &Default::default()).is_ok() {
+            assert_eq!(
+                header.target_hash,
+                *Digest::of(&out).as_bytes(),
+                "seed {seed}"
+            );
+            accepted += 1;
+        }
+    }
+    assert!(
+        accepted * 2 < rounds,
+        "{accepted} of {rounds} were accepted"
+    );
 }

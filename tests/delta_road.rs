@@ -22,6 +22,7 @@ use tempfile::TempDir;
 use common::archive::{Files, cpio, filter};
 use common::chunked::{commit_of, object_path, objects};
 use common::image::{Layer, bootable, bootable_with};
+use common::loopfs::LoopFs;
 use common::program::{Random, bundle, finish, output, scratch, start};
 use common::registry::{Layout, Registry};
 use common::reseal;
@@ -522,6 +523,73 @@ fn privileged_killed_at_any_moment_a_rebuild_publishes_nothing() {
         finish(&mut target.apply(&releases.path("two"), &releases.signer)).ok();
         assert_eq!(target.versions(), ["2", "1"]);
     }
+}
+
+#[test]
+fn an_export_that_was_killed_goes_on_and_ends_the_same() {
+    let releases = Releases::new();
+    let from = releases.source("1");
+    let whole = finish(&mut releases.export("2", "whole", &["--from", &from]))
+        .ok()
+        .elapsed;
+    let mut random = Random::new();
+    let mut killed = 0;
+    for _ in 0..15 {
+        let running = start(&mut releases.export("2", "two", &["--from", &from]));
+        std::thread::sleep(random.part(whole));
+        killed += usize::from(running.kill());
+        let two = releases.path("two");
+        if two.exists() {
+            fs::remove_dir_all(&two).unwrap();
+        }
+    }
+    assert!(killed > 3, "{killed} of 15 were killed");
+    // What was noted and is damaged since is made again.
+    let partial = releases.path("two.partial");
+    let blobs = partial.join("blobs/sha256");
+    for blob in blobs.read_dir().into_iter().flatten() {
+        let path = blob.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        if let Some(last) = bytes.last_mut() {
+            *last ^= 1;
+        }
+        fs::write(&path, bytes).unwrap();
+    }
+    let mut resumed = finish(&mut releases.export("2", "two", &["--from", &from]));
+    if resumed.status != Some(0) {
+        assert!(
+            resumed.stderr.contains("run this again"),
+            "{}",
+            resumed.stderr
+        );
+        resumed = finish(&mut releases.export("2", "two", &["--from", &from]));
+    }
+    resumed.ok();
+    let (whole, two) = (releases.path("whole"), releases.path("two"));
+    output("diff", ["-r".as_ref(), whole.as_os_str(), two.as_os_str()]);
+    assert!(!partial.exists());
+}
+
+#[test]
+fn privileged_a_full_disk_ends_an_export_with_its_name() {
+    let releases = Releases::new();
+    let small = LoopFs::new(4);
+    let from = releases.source("1");
+    let mut export = releases.export("2", "two", &["--from", &from]);
+    let done = finish(export.env("TMPDIR", small.path())).fails(17);
+    assert!(
+        done.stderr.contains(&small.path().display().to_string()),
+        "{}",
+        done.stderr
+    );
+    assert!(!releases.path("two").exists());
+    assert_eq!(
+        fs::read_dir(small.path())
+            .unwrap()
+            .filter(|entry| { entry.as_ref().unwrap().file_name() != "lost+found" })
+            .count(),
+        0
+    );
 }
 
 #[test]

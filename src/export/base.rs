@@ -191,13 +191,24 @@ impl Base {
     ) -> Result<Spool, Error> {
         let fail = |e| Error::file("writing a temporary file in", directory, e);
         let mut stored = tempfile::tempfile_in(directory).map_err(fail)?;
-        self.source.blob(layer, 0, &mut |part| {
+        // The source would call a full disk its own failure.
+        let mut full = None;
+        let copied = self.source.blob(layer, 0, &mut |part| {
             if progress.interrupted() {
                 return Err(io::ErrorKind::Interrupted.into());
             }
             progress.advance(part.len() as u64);
-            stored.write_all(part)
-        })?;
+            stored.write_all(part).map_err(|error| {
+                let kind = error.kind();
+                full = Some(error);
+                kind.into()
+            })
+        });
+        match (full, copied) {
+            (Some(error), _) => return Err(fail(error)),
+            (None, Err(_)) if progress.interrupted() => return Err(Error::Interrupted),
+            (None, copied) => copied?,
+        }
         stored.seek(SeekFrom::Start(0)).map_err(fail)?;
         unpack(&self.name, stored, layer, diff_id, directory)
     }

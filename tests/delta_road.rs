@@ -392,6 +392,15 @@ fn releases_with_delta_only(releases: &Releases) -> Target {
     target
 }
 
+/// Returns the layer delta of a bundle.
+fn delta_blob(bundle: &Path) -> Vec<u8> {
+    let mut found = walk(&bundle.join("blobs")).into_iter().filter_map(|path| {
+        let bytes = fs::read(path).unwrap();
+        bytes.starts_with(b"bndlDLT1").then_some(bytes)
+    });
+    found.next().unwrap()
+}
+
 /// Replaces the layer delta of a bundle by other bytes and signs it again, as a signer would who was fooled.
 fn replace_delta(releases: &Releases, bundle: &Path, edit: impl FnOnce(Vec<u8>) -> Vec<u8>) {
     let index: Value =
@@ -450,12 +459,22 @@ fn privileged_a_delta_that_lies_changes_nothing() {
         bytes[end] ^= 1;
         bytes
     };
-    type Edit = fn(Vec<u8>) -> Vec<u8>;
-    let cases: [(&str, Edit, bool); 4] = [
-        ("damaged in its streams", last, true),
-        ("cut", |bytes| bytes[..bytes.len() / 2].to_vec(), true),
-        ("no delta", |_| b"no delta at all".to_vec(), false),
-        ("data behind", |bytes| [bytes, b"x".to_vec()].concat(), true),
+    // A good delta, for another release.
+    let from = releases.source("1");
+    finish(&mut releases.export("3", "three", &["--from", &from])).ok();
+    let other = delta_blob(&releases.path("three"));
+    let other = move |_| other.clone();
+    type Edit<'a> = &'a dyn Fn(Vec<u8>) -> Vec<u8>;
+    let cases: [(&str, Edit<'_>, bool); 5] = [
+        ("damaged in its streams", &last, true),
+        ("cut", &|bytes| bytes[..bytes.len() / 2].to_vec(), true),
+        ("no delta", &|_| b"no delta at all".to_vec(), false),
+        (
+            "data behind",
+            &|bytes| [bytes, b"x".to_vec()].concat(),
+            true,
+        ),
+        ("for another layer", &other, false),
     ];
     for (what, edit, planned) in cases {
         for only in [true, false] {
@@ -523,6 +542,40 @@ fn privileged_killed_at_any_moment_a_rebuild_publishes_nothing() {
         finish(&mut target.apply(&releases.path("two"), &releases.signer)).ok();
         assert_eq!(target.versions(), ["2", "1"]);
     }
+}
+
+#[test]
+fn what_is_left_out_has_to_be_named_and_said() {
+    let releases = Releases::new();
+    let from = releases.source("1");
+    finish(&mut releases.export("2", "two", &["--from", &from, "--delta-only"])).ok();
+    let two = releases.path("two");
+    finish(&mut releases.signer.verify(&two)).ok();
+    let key = || {
+        let pem = fs::read_to_string(releases.signer.key()).unwrap();
+        bundle_keys::PrivateKey::from_pem(&pem).unwrap()
+    };
+    // Something that no manifest names.
+    let strange = releases.path("strange");
+    output("cp", ["-r".as_ref(), two.as_os_str(), strange.as_os_str()]);
+    reseal::edit_release(&strange, key(), |release| {
+        release.omitted.push(Digest::of(b"what"));
+        release.omitted.sort();
+    });
+    let done = finish(&mut releases.signer.verify(&strange)).fails(12);
+    assert!(
+        contains(&done.json(), "no manifest names"),
+        "{}",
+        done.stdout
+    );
+    // A layer that is not there, and not said to be left out.
+    let silent = releases.path("silent");
+    output("cp", ["-r".as_ref(), two.as_os_str(), silent.as_os_str()]);
+    reseal::edit_release(&silent, key(), |release| {
+        release.omitted.pop();
+    });
+    let done = finish(&mut releases.signer.verify(&silent)).fails(12);
+    assert!(contains(&done.json(), "is not there"), "{}", done.stdout);
 }
 
 #[test]

@@ -419,6 +419,35 @@ mod tests {
     }
 
     #[test]
+    fn omitted_layers_are_named_as_critical_and_not_carried() {
+        let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
+        let (first, second) = if a < b { (a, b) } else { (b, a) };
+        let critical = || alloc::vec![OMITTED.to_string()];
+        let carried = Digest::of(b"layer");
+        for (name, critical, omitted, good) in [
+            ("sound", critical(), alloc::vec![first, second], true),
+            ("none", Vec::new(), Vec::new(), true),
+            ("not critical", Vec::new(), alloc::vec![first], false),
+            ("critical, and none", critical(), Vec::new(), false),
+            ("not sorted", critical(), alloc::vec![second, first], false),
+            ("twice", critical(), alloc::vec![first, first], false),
+            ("carried as well", critical(), alloc::vec![carried], false),
+        ] {
+            let mut release = sample();
+            (release.critical, release.omitted) = (critical, omitted);
+            let json = release.to_json(&Limits::DEFAULT);
+            assert_eq!(json.is_ok(), good, "{name}: {json:?}");
+            if let Ok(json) = json {
+                assert_eq!(
+                    Release::parse(&json, &Limits::DEFAULT),
+                    Ok(release),
+                    "{name}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn other_statements_are_refused() {
         let good = String::from_utf8(sample().to_json(&Limits::DEFAULT).unwrap()).unwrap();
         for bad in [

@@ -6,7 +6,7 @@
 //! Threats: members that lie about their size, or decode to more than memory holds. Defences: the bounds of [`Options`],
 //! and the caller's own expectation of the length.
 
-use crate::{Options, bzimage, cpio, xz, zstd};
+use crate::{Options, bzimage, cpio, gzip, xz, zstd};
 
 /// A kind of compression that can be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum Kind {
     Zstd,
     /// One xz stream.
     Xz,
+    /// One gzip member.
+    Gzip,
 }
 
 /// A compressed member of a file.
@@ -38,6 +40,7 @@ pub fn decode(kind: Kind, bytes: &[u8], options: &Options) -> Option<(usize, Vec
     let length = match kind {
         Kind::Zstd => zstd::decode(bytes, &mut inner, options)?,
         Kind::Xz => xz::decode(bytes, &mut inner, options)?,
+        Kind::Gzip => gzip::decode(bytes, &mut inner, options)?,
     };
     Some((length, inner))
 }
@@ -65,6 +68,7 @@ pub fn members(bytes: &[u8], options: &Options) -> Vec<Member> {
         let kind = match rest.first() {
             Some(0x28) => Kind::Zstd,
             Some(0xfd) => Kind::Xz,
+            Some(0x1f) => Kind::Gzip,
             _ => break,
         };
         let Some((length, inner)) = decode(kind, rest, options) else {

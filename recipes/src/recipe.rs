@@ -4,6 +4,7 @@
 //! file. An initramfs is `stored` (the early cpio and its padding) and `zstd`; a bzImage is `stored`, `xz`, `stored`; so
 //! what lies around a payload can be coded as a delta as well as the payload.
 
+use crate::gzip::GzipParams;
 use crate::xz::XzParams;
 use crate::zstd::ZstdParams;
 
@@ -34,6 +35,8 @@ pub enum Coding {
     Zstd(ZstdParams),
     /// One xz stream.
     Xz(XzParams),
+    /// One gzip member.
+    Gzip(GzipParams),
 }
 
 impl Coding {
@@ -43,6 +46,7 @@ impl Coding {
             Self::Stored => "stored",
             Self::Zstd(_) => "zstd",
             Self::Xz(_) => "xz",
+            Self::Gzip(_) => "gzip",
         }
     }
 }
@@ -83,6 +87,7 @@ impl Recipe {
                 Coding::Stored => 0,
                 Coding::Zstd(params) => params.memory(part.inner, threads),
                 Coding::Xz(params) => params.memory(threads),
+                Coding::Gzip(params) => params.memory(),
             })
             .max()
             .unwrap_or(0)

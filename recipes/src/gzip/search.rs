@@ -1,0 +1,173 @@
+//! Finds the encoder that made a member: the one whose prediction needs the fewest corrections.
+//!
+//! The header tells the fastest and the best level, the length of the first block and empty blocks tell the family. What
+//! is left is tried on the beginning of the content, the likeliest first, and proven on the whole.
+//!
+//! Threats: members made to keep the search busy. Defences: the beginning is short, attempts on the whole are counted, and
+//! each ends when its corrections or its work are too much.
+
+use super::analyse::{Bounds, analyse};
+use super::format::{self, Member};
+use super::predict::Encoder;
+use super::stream::{MIN_PIECE, Marker, Memory, Pieces};
+use super::{Deflate, GzipParams};
+use crate::sink::Match;
+use crate::{MAX_RECIPE, Options, Shape};
+
+/// Bytes of content that are tried: some blocks of every encoder.
+const PROBE: u64 = 256 << 10;
+/// One byte of corrections for so many of the file is the most.
+const WORTH: usize = 16;
+/// Length of the pieces of pigz.
+const PIGZ: usize = 128 << 10;
+
+/// Decodes the member at the beginning of `bytes` to the end of `inner` and finds how it is made.
+///
+/// Returns the member's length, and its parameters if there are any. `None`: it is no member that can be decoded.
+pub(crate) fn open(
+    bytes: &[u8],
+    inner: &mut Vec<u8>,
+    options: &Options,
+) -> Option<Shape<GzipParams>> {
+    let start = inner.len();
+    let member = format::read(bytes, inner, options)?;
+    let (file, content) = (bytes.get(..member.length)?, inner.get(start..)?);
+    Some(Shape {
+        length: member.length,
+        params: search(file, content, &member, options),
+    })
+}
+
+fn search(file: &[u8], content: &[u8], member: &Member, options: &Options) -> Option<GzipParams> {
+    let (header, rest) = file.split_at_checked(member.header)?;
+    // The rest of the recipe takes little.
+    let most = (rest.len() / WORTH).min(MAX_RECIPE / 2);
+    let mut ranked = rank(rest, content, &candidates(header, member), most);
+    ranked.truncate(options.attempts as usize);
+    let mut best: Option<Deflate> = None;
+    for (encoder, pieces) in ranked {
+        let corrections = best
+            .as_ref()
+            .map_or(most, |best| size(best).saturating_sub(1));
+        let bounds = Bounds {
+            content: u64::MAX,
+            corrections,
+        };
+        if let Some(found) = analyse(rest, content, encoder, pieces, bounds) {
+            let exact = size(&found) == 0;
+            best = Some(found);
+            if exact {
+                break;
+            }
+        }
+    }
+    let params = GzipParams {
+        header: header.to_vec(),
+        deflate: best?,
+    };
+    let fits = params.memory() <= options.limits.memory;
+    (fits && proves(&params, file, content)).then_some(params)
+}
+
+/// The candidates that come near on the beginning, the nearest first; alone the first that is right.
+fn rank(
+    data: &[u8],
+    content: &[u8],
+    candidates: &[(Encoder, Option<Pieces>)],
+    most: usize,
+) -> Vec<(Encoder, Option<Pieces>)> {
+    let mut ranked = Vec::new();
+    let mut bounds = Bounds {
+        content: PROBE,
+        corrections: most,
+    };
+    for candidate in candidates {
+        let Some(found) = analyse(data, content, candidate.0, candidate.1, bounds) else {
+            continue;
+        };
+        let size = size(&found);
+        if size == 0 {
+            ranked.insert(0, (size, *candidate));
+            break;
+        }
+        // One that is twice as bad is not worth an attempt on the whole.
+        bounds.corrections = bounds.corrections.min(size * 2);
+        ranked.push((size, *candidate));
+    }
+    ranked.sort_by_key(|(size, _)| *size);
+    ranked.into_iter().map(|(_, candidate)| candidate).collect()
+}
+
+fn size(deflate: &Deflate) -> usize {
+    deflate.tokens.len() + deflate.blocks.len()
+}
+
+/// Everything that the header and the blocks allow, the likeliest first.
+fn candidates(header: &[u8], member: &Member) -> Vec<(Encoder, Option<Pieces>)> {
+    // What the encoder says of its level; 3 is the system of GNU gzip and pigz, but not of Python.
+    let levels = match header.get(8) {
+        Some(2) => [9, 8, 7, 6, 5, 4, 3, 2, 1],
+        Some(4) => [1, 2, 3, 4, 5, 6, 7, 8, 9],
+        _ => [6, 9, 8, 7, 5, 4, 3, 2, 1],
+    };
+    let pieces = pieces(member);
+    let memory_levels: &[Option<u8>] = match (pieces.is_empty(), member.first) {
+        (false, _) => &[Some(8), Some(9)],
+        (true, Some(0x3fff)) => &[Some(8), None],
+        (true, _) if header.get(9) == Some(&255) => &[Some(8), None, Some(9)],
+        (true, _) => &[None, Some(8), Some(9)],
+    };
+    let pieces: Vec<_> = match pieces.as_slice() {
+        [] => vec![None],
+        some => some.iter().copied().map(Some).chain([None]).collect(),
+    };
+    let mut all = Vec::new();
+    for memory_level in memory_levels {
+        for pieces in &pieces {
+            all.extend(levels.map(|level| {
+                let memory_level = *memory_level;
+                (
+                    Encoder {
+                        memory_level,
+                        level,
+                    },
+                    *pieces,
+                )
+            }));
+        }
+    }
+    all
+}
+
+/// The ways to cut the content that the empty blocks allow.
+fn pieces(member: &Member) -> Vec<Pieces> {
+    // Not every piece of pigz ends with one.
+    let length = match member.flushes {
+        flushes if flushes > 0 && flushes.is_multiple_of(PIGZ) => PIGZ,
+        flushes => flushes,
+    };
+    if (length as u64) < MIN_PIECE {
+        return Vec::new();
+    }
+    [
+        (Memory::Dictionary, Marker::Shortest),
+        (Memory::All, Marker::Shortest),
+        (Memory::Nothing, Marker::Stored),
+        (Memory::Dictionary, Marker::Stored),
+        (Memory::All, Marker::Stored),
+    ]
+    .into_iter()
+    .map(|(memory, marker)| Pieces {
+        length: length as u64,
+        memory,
+        marker,
+    })
+    .collect()
+}
+
+/// Whether the content becomes the member, with the encoder of applying.
+fn proves(params: &GzipParams, file: &[u8], mut content: &[u8]) -> bool {
+    let length = content.len() as u64;
+    let mut sink = Match::new(file);
+    params.encode(length, &mut content, &mut sink).is_ok() && sink.missing() == 0
+}

@@ -56,6 +56,7 @@ pub(super) enum Old {
 pub(super) enum MemberKind {
     Zstd,
     Xz,
+    Gzip,
 }
 
 impl From<Kind> for MemberKind {
@@ -63,6 +64,7 @@ impl From<Kind> for MemberKind {
         match kind {
             Kind::Zstd => Self::Zstd,
             Kind::Xz => Self::Xz,
+            Kind::Gzip => Self::Gzip,
         }
     }
 }
@@ -174,6 +176,7 @@ impl<'a> Planner<'a> {
                 let kind = match kind {
                     MemberKind::Zstd => Kind::Zstd,
                     MemberKind::Xz => Kind::Xz,
+                    MemberKind::Gzip => Kind::Gzip,
                 };
                 let decoded = bundle_recipes::decode(kind, bytes, self.recipes);
                 Ok(decoded.ok_or(io::ErrorKind::InvalidData)?.1)

@@ -8,6 +8,11 @@ use super::symbol::Token;
 use super::write::BitWriter;
 use super::{Deflate, MAX_TOKENS, work_is_too_much};
 
+/// One byte of corrections for so many of the data is the most, at every place.
+pub(super) const WORTH: usize = 16;
+/// Bytes of corrections that may come before it is looked at.
+const SLACK: usize = 512;
+
 /// How far to analyse.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
@@ -42,6 +47,7 @@ pub(super) fn analyse(
         run.log.block(&fix);
         done += run.stream.predictor.length();
         if run.log.len() > bounds.corrections
+            || run.log.len() > SLACK + run.read_bytes() / WORTH
             || work_is_too_much(run.stream.predictor.steps(), length)
         {
             return None;
@@ -75,6 +81,10 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    fn read_bytes(&self) -> usize {
+        (self.blocks.position() / 8) as usize
+    }
+
     fn read(&mut self) -> Option<Block> {
         self.tokens.clear();
         let tokens = &mut self.tokens;
@@ -167,14 +177,11 @@ impl Run<'_> {
     /// Reads the empty blocks between two pieces.
     fn marker(&mut self, marker: Marker) -> Option<()> {
         let (fixed, stored) = marker.blocks((self.blocks.position() % 8) as u32);
-        let forms = (0..fixed)
-            .map(|_| Form::Fixed)
-            .chain(stored.then_some(Form::Stored(0..0)));
-        for form in forms {
+        for number in 0..fixed + stored {
             let block = self.read()?;
-            let same = match (&form, &block.form) {
-                (Form::Stored(_), Form::Stored(range)) => range.is_empty(),
-                (expected, found) => expected == found && self.tokens.is_empty(),
+            let same = match &block.form {
+                Form::Stored(range) => number >= fixed && range.is_empty(),
+                form => number < fixed && *form == Form::Fixed && self.tokens.is_empty(),
             };
             if !same || block.last {
                 return None;

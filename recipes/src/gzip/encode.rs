@@ -39,7 +39,7 @@ pub(super) fn encode(
             for _ in 0..fixed {
                 run.bits.put(0b010, 10);
             }
-            if stored {
+            for _ in 0..stored {
                 run.bits.put(0, 3);
                 run.bits.stored(&[]);
             }

@@ -3,9 +3,9 @@
 //! Threats: headers without end, contents far larger than their data, sums that do not fit. Defences: headers are capped,
 //! output is bounded while it grows, the sum and the length are checked.
 
-use super::MAX_HEADER;
 use super::inflate::{Blocks, Form, append};
 use super::symbol::Token;
+use super::{MAX_HEADER, PIGZ};
 use crate::Options;
 
 const MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
@@ -59,7 +59,8 @@ pub(super) struct Member {
     pub(super) length: usize,
     /// Tokens of the first block, if another one follows.
     pub(super) first: Option<usize>,
-    /// Greatest common divisor of the places in the content where empty blocks lie, but the last one; 0 for none.
+    /// Greatest common divisor of the places in the content where empty blocks lie, but the last one, or a block ends where
+    /// the first piece of pigz does; 0 for none.
     pub(super) flushes: usize,
 }
 
@@ -89,8 +90,10 @@ pub(super) fn read(bytes: &[u8], inner: &mut Vec<u8>, options: &Options) -> Opti
         if block.last {
             break;
         }
-        if inner.len() == before {
-            flushes = divisor(flushes, before - start);
+        let after = inner.len() - start;
+        // Where a piece of pigz happens to end on a whole byte, nothing else tells it.
+        if inner.len() == before || after == PIGZ {
+            flushes = divisor(flushes, after);
         }
         first.get_or_insert(tokens);
     }

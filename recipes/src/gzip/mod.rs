@@ -22,7 +22,7 @@
 //! | blocks | number, bytes | corrections of blocks |
 //!
 //! Memory of pieces: 0 the last 32 KiB, 1 nothing, 2 everything. Marker: 0 the shortest (empty blocks in fixed codes while
-//! an even number of bits is missing to a whole byte, an empty stored block for an odd one), 1 always an empty stored block.
+//! an even number of bits is missing to a whole byte, an empty stored block for an odd one), 1 always an empty stored block, 2 two of them.
 //! The trailer is not kept: CRC-32 and length follow from the content.
 //!
 //! A correction of a token is `right × 2 + match` as a number, where `right` tokens before it were predicted rightly; a
@@ -62,12 +62,14 @@ use crate::Error;
 pub(crate) const GENERATION: u8 = 1;
 /// Longest header of a member, in bytes.
 const MAX_HEADER: usize = 64 << 10;
-/// Most tokens of a block. zlib and gzip make at most 32,767; others go up to a million.
-const MAX_TOKENS: usize = 1 << 20;
+/// Length of the pieces of pigz, unless told otherwise.
+const PIGZ: usize = 128 << 10;
+/// Most tokens of a block: zlib and gzip make at most 32,767.
+const MAX_TOKENS: usize = 1 << 18;
 /// Steps of the search for each byte of a content. Real files need far less.
-const MAX_STEPS: u64 = 1024;
+const MAX_STEPS: u64 = 512;
 /// Memory in bytes: window, chains and buffers, and a block's tokens.
-const MEMORY: u64 = 12 << 20;
+const MEMORY: u64 = 8 << 20;
 
 /// How a gzip member is made.
 #[derive(Debug, Clone, PartialEq, Eq)]

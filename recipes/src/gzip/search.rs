@@ -6,20 +6,18 @@
 //! Threats: members made to keep the search busy. Defences: the beginning is short, attempts on the whole are counted, and
 //! each ends when its corrections or its work are too much.
 
-use super::analyse::{Bounds, analyse};
+use super::analyse::{Bounds, WORTH, analyse};
 use super::format::{self, Member};
 use super::predict::Encoder;
 use super::stream::{MIN_PIECE, Marker, Memory, Pieces};
-use super::{Deflate, GzipParams};
+use super::{Deflate, GzipParams, PIGZ};
 use crate::sink::Match;
 use crate::{MAX_RECIPE, Options, Shape};
 
 /// Bytes of content that are tried: some blocks of every encoder.
 const PROBE: u64 = 256 << 10;
-/// One byte of corrections for so many of the file is the most.
-const WORTH: usize = 16;
-/// Length of the pieces of pigz.
-const PIGZ: usize = 128 << 10;
+/// The system that GNU gzip and pigz name in the header, but not Python.
+const UNIX: u8 = 3;
 
 /// Decodes the member at the beginning of `bytes` to the end of `inner` and finds how it is made.
 ///
@@ -104,25 +102,30 @@ fn size(deflate: &Deflate) -> usize {
 
 /// Everything that the header and the blocks allow, the likeliest first.
 fn candidates(header: &[u8], member: &Member) -> Vec<(Encoder, Option<Pieces>)> {
-    // What the encoder says of its level; 3 is the system of GNU gzip and pigz, but not of Python.
+    // What the encoder says of its level.
     let levels = match header.get(8) {
         Some(2) => [9, 8, 7, 6, 5, 4, 3, 2, 1],
         Some(4) => [1, 2, 3, 4, 5, 6, 7, 8, 9],
         _ => [6, 9, 8, 7, 5, 4, 3, 2, 1],
     };
     let pieces = pieces(member);
-    let memory_levels: &[Option<u8>] = match (pieces.is_empty(), member.first) {
-        (false, _) => &[Some(8), Some(9)],
-        (true, Some(0x3fff)) => &[Some(8), None],
-        (true, _) if header.get(9) == Some(&255) => &[Some(8), None, Some(9)],
-        (true, _) => &[None, Some(8), Some(9)],
+    let cut = !pieces.is_empty();
+    let told = member.first.and_then(memory_level);
+    let mut memory_levels = match told {
+        // As many tokens as GNU gzip takes, too.
+        Some(9) if !cut => vec![None, Some(9)],
+        Some(told) => vec![Some(told)],
+        None => vec![None, Some(8), Some(9)],
     };
+    if told.is_none() && (cut || header.get(9) != Some(&UNIX)) {
+        memory_levels.swap(0, 1);
+    }
     let pieces: Vec<_> = match pieces.as_slice() {
         [] => vec![None],
         some => some.iter().copied().map(Some).chain([None]).collect(),
     };
     let mut all = Vec::new();
-    for memory_level in memory_levels {
+    for memory_level in &memory_levels {
         for pieces in &pieces {
             all.extend(levels.map(|level| {
                 let memory_level = *memory_level;
@@ -139,6 +142,13 @@ fn candidates(header: &[u8], member: &Member) -> Vec<(Encoder, Option<Pieces>)> 
     all
 }
 
+/// The memory level at which zlib ends a block after so many tokens.
+fn memory_level(tokens: usize) -> Option<u8> {
+    let log = (tokens + 1).ilog2();
+    let full = (tokens + 1).is_power_of_two() && (7..=15).contains(&log);
+    full.then(|| log as u8 - 6)
+}
+
 /// The ways to cut the content that the empty blocks allow.
 fn pieces(member: &Member) -> Vec<Pieces> {
     // Not every piece of pigz ends with one.
@@ -152,6 +162,7 @@ fn pieces(member: &Member) -> Vec<Pieces> {
     [
         (Memory::Dictionary, Marker::Shortest),
         (Memory::All, Marker::Shortest),
+        (Memory::Nothing, Marker::StoredTwice),
         (Memory::Nothing, Marker::Stored),
         (Memory::Dictionary, Marker::Stored),
         (Memory::All, Marker::Stored),

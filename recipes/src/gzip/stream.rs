@@ -48,22 +48,25 @@ pub enum Marker {
     Shortest = 0,
     /// Always an empty stored block.
     Stored = 1,
+    /// Two of them: `pigz --independent`.
+    StoredTwice = 2,
 }
 
 impl Marker {
     pub(crate) fn from_number(number: u8) -> Option<Self> {
-        [Self::Shortest, Self::Stored]
+        [Self::Shortest, Self::Stored, Self::StoredTwice]
             .into_iter()
             .find(|marker| *marker as u8 == number)
     }
 
-    /// Empty blocks after data that ends with `pending` bits of a byte: how many in fixed codes, and whether a stored one.
-    pub(super) fn blocks(self, pending: u32) -> (u32, bool) {
+    /// Empty blocks after data that ends with `pending` bits of a byte: how many in fixed codes, and how many stored ones.
+    pub(super) fn blocks(self, pending: u32) -> (u32, u32) {
         match (self, pending % 8) {
-            (Self::Stored, _) | (_, 1 | 3 | 5 | 7) => (0, true),
-            (Self::Shortest, 0) => (0, false),
+            (Self::StoredTwice, _) => (0, 2),
+            (Self::Stored, _) | (_, 1 | 3 | 5 | 7) => (0, 1),
+            (Self::Shortest, 0) => (0, 0),
             // Each has ten bits.
-            (Self::Shortest, even) => ((8 - even) / 2, false),
+            (Self::Shortest, even) => ((8 - even) / 2, 0),
         }
     }
 }
@@ -187,9 +190,9 @@ mod tests {
     fn markers_end_on_a_byte() {
         for pending in 0..8 {
             let (fixed, stored) = Marker::Shortest.blocks(pending);
-            assert!(stored || (pending + 10 * fixed) % 8 == 0);
-            assert_eq!(stored, pending % 2 == 1);
-            assert_eq!(Marker::Stored.blocks(pending), (0, true));
+            assert!(stored == 1 || (pending + 10 * fixed) % 8 == 0);
+            assert_eq!(stored, pending % 2);
+            assert_eq!(Marker::Stored.blocks(pending), (0, 1));
         }
     }
 }

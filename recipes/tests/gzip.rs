@@ -121,6 +121,14 @@ fn pieces_and_memory_levels_are_found() {
         let pieces = params.deflate.pieces.unwrap();
         assert_eq!((pieces.length, pieces.marker), (length, marker));
     }
+    let flushes = "import sys, zlib\n\
+        c, d = zlib.compressobj(6, zlib.DEFLATED, 31), sys.stdin.buffer.read()\n\
+        for at in range(0, len(d), 300000):\n    \
+            sys.stdout.buffer.write(c.compress(d[at:at + 300000]))\n    \
+            sys.stdout.buffer.write(c.flush(zlib.Z_FULL_FLUSH) if at < 600000 else c.flush())";
+    let (params, size) = proven(&run("python3", &["-c", flushes], &content), &content);
+    assert!(size < SMALL, "full flushes: {size} bytes");
+    assert_eq!(params.deflate.pieces.unwrap().memory, Memory::Nothing);
     for memory_level in 1..=9 {
         let file = python(&format!("6, zlib.DEFLATED, 31, {memory_level}"), &content);
         let (params, size) = proven(&file, &content);
@@ -400,4 +408,97 @@ proptest! {
         let recipe = Recipe::parse(&wire).unwrap();
         assert!(again(&recipe, &content).is_err(), "the length is wrong in any case");
     }
+}
+
+/// Every byte starts a chain that is followed to its end: such a content is not worth opening, and no recipe makes the
+/// appliance search for ever.
+#[test]
+fn contents_made_to_be_slow_are_refused() {
+    let content: Vec<u8> = noise(100_000)
+        .into_iter()
+        .flat_map(|byte| [byte, 0, 0, 0, 0])
+        .collect();
+    let file = run("gzip", &["-9n"], &content);
+    assert!(open(&file, &Options::default()).is_none());
+    assert!(decode(Kind::Gzip, &file, &Options::default()).is_some());
+    let mut wire = vec![1, 1];
+    number(&mut wire, content.len() as u64);
+    number(&mut wire, file.len() as u64);
+    wire.extend([3, 1, 10, 0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 3, 0, 9, 0, 0, 0]);
+    let outcome = again(&Recipe::parse(&wire).unwrap(), &content);
+    assert!(matches!(
+        outcome,
+        Err(Error::Encoder {
+            encoder: "gzip",
+            ..
+        })
+    ));
+}
+
+/// Recipes that are no recipes, and such that do not fit the content.
+#[test]
+fn recipes_that_lie_are_refused() {
+    let wire = |rest: &[u8]| {
+        let beginning = [1, 1, 9, 29, 3, 1, 10, 0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+        [&beginning, rest].concat()
+    };
+    let parsed: [(&str, &[u8]); 8] = [
+        ("memory level 10", &[10, 6, 0, 0, 0]),
+        ("level 0", &[0, 0, 0, 0, 0]),
+        ("level 10", &[0, 10, 0, 0, 0]),
+        ("pieces of no kind", &[8, 6, 10, 0x80, 0x80, 8, 0, 0]),
+        ("short pieces", &[8, 6, 1, 0xff, 0xff, 1, 0, 0]),
+        ("tokens beyond the end", &[0, 6, 0, 9, 0]),
+        ("blocks beyond the end", &[0, 6, 0, 0, 9]),
+        ("something behind", &[0, 6, 0, 0, 0, 0]),
+    ];
+    for (what, rest) in parsed {
+        let error = Recipe::parse(&wire(rest)).unwrap_err();
+        assert!(matches!(error, Error::Malformed { .. }), "{what}: {error}");
+    }
+    let mut later = wire(&[0, 6, 0, 0, 0]);
+    later[5] = 2;
+    assert!(matches!(
+        Recipe::parse(&later),
+        Err(Error::Generation { found: 2, .. })
+    ));
+    let mut header = wire(&[0, 6, 0, 0, 0]);
+    header[10] = 0x08;
+    assert!(Recipe::parse(&header).is_err(), "a name that is not there");
+
+    let carried_out: [(&str, &[u8]); 8] = [
+        ("a match beyond the end", &[0, 6, 0, 3, 1, 200, 0, 0]),
+        ("a token too many", &[0, 6, 0, 0, 3, 0, 1, 10]),
+        ("a token behind the last", &[0, 6, 0, 1, 100, 0]),
+        ("a block behind the last", &[0, 6, 0, 0, 2, 1, 2]),
+        ("the end too early", &[0, 6, 0, 0, 3, 0, 0b11, 1]),
+        ("no end", &[0, 6, 0, 0, 2, 0, 0b10]),
+        (
+            "stored bytes beyond the end",
+            &[0, 6, 0, 0, 3, 0, 0b101, 10],
+        ),
+        (
+            "a description that is none",
+            &[0, 6, 0, 0, 5, 0, 4 << 2, 9, 0xff, 1],
+        ),
+    ];
+    for (what, rest) in carried_out {
+        let recipe = Recipe::parse(&wire(rest)).unwrap();
+        let error = again(&recipe, b"123456789").unwrap_err();
+        let known = matches!(error, Error::Malformed { .. } | Error::OutputLength { .. });
+        assert!(known, "{what}: {error}");
+    }
+    let right = Recipe::parse(&wire(&[0, 6, 0, 0, 0])).unwrap();
+    assert!(matches!(
+        again(&right, b"12345678"),
+        Err(Error::InnerShort {
+            expected: 9,
+            found: 8
+        })
+    ));
+    // The twin: nine literals in the fixed codes.
+    assert_eq!(
+        python_decodes(&again(&right, b"123456789").unwrap()),
+        b"123456789"
+    );
 }

@@ -277,3 +277,88 @@ impl<'a> Fixes<'a> {
         self.right.is_none()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(length: usize, distance: usize) -> Token {
+        Token::found(length, distance).unwrap()
+    }
+
+    #[test]
+    fn tokens_come_back() {
+        let literal = Token::literal(b'x');
+        let pairs = [
+            (literal, literal),
+            (literal, found(3, 1)),
+            (found(9, 9), literal),
+            (found(9, 9), found(258, 32_768)),
+            (literal, literal),
+        ];
+        let mut log = Log::default();
+        for (predicted, token) in pairs {
+            log.token(predicted, token);
+        }
+        let mut tokens = Tokens::new(&log.tokens).unwrap();
+        for (predicted, token) in pairs {
+            assert_eq!(tokens.correct(predicted, b'x').unwrap(), token);
+        }
+        assert!(tokens.is_done());
+    }
+
+    #[test]
+    fn blocks_come_back() {
+        let fix = |count, form, flip| BlockFix { count, form, flip };
+        let description = Description {
+            bytes: vec![0xff, 1],
+            bits: 9,
+        };
+        let blocks = [
+            BlockFix::default(),
+            fix(Some(300), None, false),
+            fix(Some(0xffff), Some(FormFix::Stored), true),
+            BlockFix::default(),
+            fix(None, Some(FormFix::Fixed), false),
+            fix(None, Some(FormFix::Dynamic), false),
+            fix(None, Some(FormFix::Described(description)), false),
+            fix(None, None, true),
+        ];
+        let mut log = Log::default();
+        blocks.iter().for_each(|fix| log.block(fix));
+        let mut fixes = Fixes::new(&log.blocks).unwrap();
+        for fix in blocks {
+            assert!(!fixes.is_done());
+            assert_eq!(fixes.next().unwrap(), fix);
+        }
+        assert!(fixes.is_done());
+    }
+
+    #[test]
+    fn what_is_no_correction_is_refused() {
+        let cases: [(&str, &[u8]); 4] = [
+            ("cut in the number", &[0x80]),
+            ("no length", &[1]),
+            ("no distance", &[1, 0]),
+            ("a distance too far", &[1, 0, 0x80, 0x80, 2]),
+        ];
+        for (what, bytes) in cases {
+            let outcome = Tokens::new(bytes)
+                .and_then(|mut tokens| tokens.correct(Token::literal(0), 0).map(|_| ()));
+            assert!(outcome.is_err(), "{what}");
+        }
+        let cases: [(&str, &[u8]); 7] = [
+            ("cut in the number", &[0x80]),
+            ("no flags", &[0]),
+            ("flags that do not exist", &[0, 0x20]),
+            ("a form that does not exist", &[0, 5 << 2]),
+            ("stored without a length", &[0, 1 << 2]),
+            ("stored and too long", &[0, 1 << 2 | 1, 0x80, 0x80, 4]),
+            ("a description beyond the end", &[0, 4 << 2, 9, 0]),
+        ];
+        for (what, bytes) in cases {
+            let outcome = Fixes::new(bytes).and_then(|mut fixes| fixes.next().map(|_| ()));
+            assert!(outcome.is_err(), "{what}");
+        }
+    }
+}

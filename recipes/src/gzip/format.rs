@@ -123,3 +123,45 @@ fn divisor(mut one: usize, mut other: usize) -> usize {
     }
     one
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_end_where_they_say() {
+        let with = |flags: u8, rest: &[u8]| {
+            let fixed = [0x1f, 0x8b, 8, flags, 0, 0, 0, 0, 0, 3];
+            [&fixed, rest].concat()
+        };
+        let cases: [(&str, u8, &[u8], Option<usize>); 9] = [
+            ("plain", 0, b"data", Some(10)),
+            ("text", 1, b"data", Some(10)),
+            ("name", NAME, b"a\0data", Some(12)),
+            (
+                "all",
+                HEADER_SUM | EXTRA | NAME | COMMENT,
+                b"\x01\0xa\0b\0ssdata",
+                Some(19),
+            ),
+            ("reserved", 0x20, b"data", None),
+            ("extra field beyond the end", EXTRA, b"\x09\0data", None),
+            ("name without an end", NAME, b"data", None),
+            ("sum beyond the end", HEADER_SUM, b"s", None),
+            ("cut", EXTRA, b"\x01", None),
+        ];
+        for (what, flags, rest, expected) in cases {
+            assert_eq!(header(&with(flags, rest)), expected, "{what}");
+        }
+        assert_eq!(header(&[0x1f, 0x8b, 8, 0]), None);
+        let long = with(NAME, &[b'x'; MAX_HEADER]);
+        assert_eq!(header(&long), None);
+    }
+
+    #[test]
+    fn divisors() {
+        for (one, other, expected) in [(0, 6, 6), (6, 0, 6), (12, 18, 6), (5, 7, 1)] {
+            assert_eq!(divisor(one, other), expected);
+        }
+    }
+}

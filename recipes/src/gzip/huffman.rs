@@ -330,3 +330,104 @@ fn deal(nodes: &[Node], order: &[usize], leaves: usize, symbols: usize, longest:
     }
     lengths
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sum of 2^-length in units of 2^-15; a complete code has 2^15.
+    fn kraft(lengths: &[u8]) -> u32 {
+        let used = lengths.iter().filter(|length| **length > 0);
+        used.map(|length| 1 << (MAX_BITS - usize::from(*length)))
+            .sum()
+    }
+
+    #[test]
+    fn codes_are_complete_and_bounded() {
+        let mut fibonacci = vec![1, 1];
+        while fibonacci.len() < 30 {
+            fibonacci.push(fibonacci.iter().rev().take(2).sum());
+        }
+        let cases = [
+            fibonacci,
+            vec![1; 286],
+            vec![7, 0, 0, 9],
+            (1..200).collect(),
+        ];
+        for counts in cases {
+            for longest in [9, MAX_BITS] {
+                let lengths = lengths(&counts, longest);
+                assert_eq!(kraft(&lengths), 1 << MAX_BITS, "{counts:?}");
+                assert!(lengths.iter().all(|length| usize::from(*length) <= longest));
+                // The rarer, the longer.
+                for (one, other) in [(0, 1), (counts.len() - 2, counts.len() - 1)] {
+                    if counts[one] > 0 && counts[one] < counts[other] {
+                        assert!(lengths[one] >= lengths[other]);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn there_are_two_codes_at_least() {
+        for (used, expected) in [
+            (None, &[1, 1][..]),
+            (Some(0), &[1, 1]),
+            (Some(1), &[0, 1, 1]),
+            (Some(2), &[1, 0, 1]),
+            (Some(5), &[1, 0, 0, 0, 0, 1]),
+        ] {
+            let mut counts = [0; DISTANCES];
+            if let Some(symbol) = used {
+                counts[symbol] = 3;
+            }
+            assert_eq!(lengths(&counts, MAX_BITS), expected, "{used:?}");
+        }
+    }
+
+    #[test]
+    fn runs_are_cut_where_zlib_cuts_them() {
+        let cases = [
+            (&[5; 3][..], &[(5, 0), (5, 0), (5, 0)][..]),
+            (&[5; 4], &[(5, 0), (16, 0)]),
+            // Seven, then six at a time.
+            (&[5; 9], &[(5, 0), (16, 3), (5, 0), (5, 0)]),
+            (&[5; 13], &[(5, 0), (16, 3), (16, 3)]),
+            (&[0; 10], &[(17, 7)]),
+            (&[0; 140], &[(18, 127), (0, 0), (0, 0)]),
+        ];
+        for (lengths, expected) in cases {
+            let mut found = Vec::new();
+            runs(lengths, &mut found);
+            let found: Vec<_> = found.iter().map(|run| (run.symbol, run.extra)).collect();
+            assert_eq!(
+                found,
+                expected,
+                "{} of {:?}",
+                lengths.len(),
+                lengths.first()
+            );
+        }
+    }
+
+    #[test]
+    fn descriptions_are_read_back_and_cost_what_they_say() {
+        let mut frequencies = Frequencies::new();
+        for (symbol, count) in frequencies.literals.iter_mut().enumerate() {
+            *count += (symbol % 11) as u32 * 3;
+        }
+        frequencies.distances[7] = 4;
+        let codes = Codes::new(&frequencies);
+        let mut out = BitWriter::default();
+        codes.describe(&mut out);
+        let bytes = out.into_bytes();
+        let mut bits = super::super::inflate::Bits::new(&bytes);
+        let read = super::super::inflate::Lengths::read(&mut bits).unwrap();
+        assert_eq!(read.literals, codes.literals);
+        assert_eq!(read.distances, codes.distances);
+        let tokens = cost(&frequencies.literals, &codes.literals, length_bits)
+            + cost(&frequencies.distances, &codes.distances, distance_bits);
+        assert_eq!(bits.position() + tokens, codes.bits);
+    }
+}

@@ -186,7 +186,8 @@ impl Decoder {
             }
         }
         let complete = firsts[bits] + counts[bits] == 1 << bits;
-        if !complete && !(used == 0 || used == 1 && bits == 1) {
+        let excused = used == 0 || used == 1 && bits == 1;
+        if !complete && !excused {
             return None;
         }
         let mut table = vec![0; 1 << bits];
@@ -330,4 +331,115 @@ pub(super) fn append(out: &mut Vec<u8>, start: usize, token: Token) -> Option<()
         }
     }
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bits as the RFC draws them, first to last, as bytes.
+    fn bytes(bits: &str) -> Vec<u8> {
+        let mut out = super::super::write::BitWriter::default();
+        for bit in bits.chars().filter(char::is_ascii_digit) {
+            out.put(u32::from(bit == '1'), 1);
+        }
+        out.into_bytes()
+    }
+
+    /// What the blocks decode to, and where they end.
+    fn decoded(data: &[u8]) -> Option<(Vec<u8>, usize)> {
+        let (mut blocks, mut out) = (Blocks::new(data), Vec::new());
+        loop {
+            let block = blocks.next(&mut |token| append(&mut out, 0, token).is_some())?;
+            if let Form::Stored(range) = block.form {
+                out.extend_from_slice(data.get(range)?);
+            }
+            if block.last {
+                return Some((out, blocks.end()?));
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_of_every_form() {
+        // A literal "a" is 0x30 + 0x61 in the fixed code, a match of three 0000001, distance one 00000, the end 0000000.
+        let fixed = bytes("1 10 10010001 0000001 00000 0000000");
+        assert_eq!(decoded(&fixed), Some((b"aaaa".to_vec(), 4)));
+        let stored = [0, 2, 0, 0xfd, 0xff, b'h', b'i', 1, 0, 0, 0xff, 0xff, 9];
+        assert_eq!(decoded(&stored), Some((b"hi".to_vec(), 12)));
+    }
+
+    #[test]
+    fn what_is_no_deflate_data_is_refused() {
+        let cases = [
+            ("nothing", String::new()),
+            ("a form that does not exist", "1 11 00000".into()),
+            (
+                "a stored length that is not said twice",
+                "1 00 00000 0100000000000000 1111111111111111".into(),
+            ),
+            (
+                "padding that is not zero",
+                "1 00 00001 0000000000000000 1111111111111111".into(),
+            ),
+            (
+                "stored bytes beyond the end",
+                "1 00 00000 1000000000000000 0111111111111111".into(),
+            ),
+            (
+                "a distance before the beginning",
+                "1 10 10010001 0000001 00001 0000000".into(),
+            ),
+            (
+                "distance symbol 30",
+                "1 10 10010001 0000001 11110 0000000".into(),
+            ),
+            (
+                "length symbol 286",
+                "1 10 10010001 11000110 00000 0000000".into(),
+            ),
+            ("no end", "1 10 10010001".into()),
+            ("287 symbols of literals", "1 01 01111 00000 0000".into()),
+            ("31 symbols of distances", "1 01 00000 01111 0000".into()),
+            (
+                "too many codes of length 1",
+                format!("1 01 00000 00000 0000 {}", "100".repeat(4)),
+            ),
+            (
+                "a gap in the code",
+                format!("1 01 00000 00000 0000 {}", "010".repeat(3)),
+            ),
+            // Lengths 0 and 18 have codes of one bit; all of the 258 lengths are zero.
+            (
+                "no code for the end",
+                "1 01 00000 00000 0000 000 000 100 100 1 1111111 1 1011011".into(),
+            ),
+            (
+                "a repetition of nothing",
+                "1 01 00000 00000 0000 100 000 000 100 1 00".into(),
+            ),
+        ];
+        for (what, bits) in cases {
+            assert_eq!(decoded(&bytes(&bits)), None, "{what}");
+        }
+    }
+
+    #[test]
+    fn whoever_takes_tokens_can_stop() {
+        let fixed = bytes("1 10 10010001 0000001 00000 0000000");
+        let mut count = 0;
+        let block = Blocks::new(&fixed).next(&mut |_| {
+            count += 1;
+            count < 2
+        });
+        assert_eq!((block, count), (None, 2));
+    }
+
+    #[test]
+    fn bits_are_cut_at_any_place() {
+        let data = [0b1010_0101, 0b0011_1100, 0xff];
+        assert_eq!(cut(&data, &(0..8)), Some(vec![0b1010_0101]));
+        assert_eq!(cut(&data, &(4..15)), Some(vec![0b1100_1010, 0b011]));
+        assert_eq!(cut(&data, &(20..25)), None);
+    }
 }

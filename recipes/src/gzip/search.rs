@@ -36,64 +36,92 @@ pub(crate) fn open(
     })
 }
 
+type Candidate = (Encoder, Option<Pieces>);
+
 fn search(file: &[u8], content: &[u8], member: &Member, options: &Options) -> Option<GzipParams> {
-    let (header, rest) = file.split_at_checked(member.header)?;
-    // The rest of the recipe takes little.
-    let most = (rest.len() / WORTH).min(MAX_RECIPE / 2);
-    let mut ranked = rank(rest, content, &candidates(header, member), most);
-    ranked.truncate(options.attempts as usize);
-    let mut best: Option<Deflate> = None;
-    for (encoder, pieces) in ranked {
-        let corrections = best
-            .as_ref()
-            .map_or(most, |best| size(best).saturating_sub(1));
-        let bounds = Bounds {
-            content: u64::MAX,
-            corrections,
-        };
-        if let Some(found) = analyse(rest, content, encoder, pieces, bounds) {
-            let exact = size(&found) == 0;
-            best = Some(found);
-            if exact {
-                break;
-            }
-        }
-    }
+    let (header, data) = file.split_at_checked(member.header)?;
+    let deflate = nearest(data, content, &candidates(header, member), options)?;
     let params = GzipParams {
         header: header.to_vec(),
-        deflate: best?,
+        deflate,
     };
     let fits = params.memory() <= options.limits.memory;
     (fits && proves(&params, file, content)).then_some(params)
 }
 
-/// The candidates that come near on the beginning, the nearest first; alone the first that is right.
-fn rank(
+/// The candidate that needs the fewest corrections.
+fn nearest(
     data: &[u8],
     content: &[u8],
-    candidates: &[(Encoder, Option<Pieces>)],
-    most: usize,
-) -> Vec<(Encoder, Option<Pieces>)> {
-    let mut ranked = Vec::new();
-    let mut bounds = Bounds {
+    candidates: &[Candidate],
+    options: &Options,
+) -> Option<Deflate> {
+    // The rest of the recipe takes little.
+    let most = (data.len() / WORTH).min(MAX_RECIPE / 2);
+    let mut attempts = Attempts {
+        data,
+        content,
+        left: options.attempts,
+        best: None,
+        most,
+    };
+    let mut probe = Bounds {
         content: PROBE,
         corrections: most,
     };
+    let mut ranked = Vec::new();
     for candidate in candidates {
-        let Some(found) = analyse(data, content, candidate.0, candidate.1, bounds) else {
+        let (encoder, pieces) = *candidate;
+        let Some(found) = analyse(data, content, encoder, pieces, probe) else {
             continue;
         };
         let size = size(&found);
-        if size == 0 {
-            ranked.insert(0, (size, *candidate));
-            break;
+        // One that is twice as bad as another is not worth an attempt on the whole.
+        probe.corrections = probe.corrections.min(size * 2);
+        if size > 0 {
+            ranked.push((size, *candidate));
+        } else if attempts.is_exact(*candidate) {
+            return attempts.best;
         }
-        // One that is twice as bad is not worth an attempt on the whole.
-        bounds.corrections = bounds.corrections.min(size * 2);
-        ranked.push((size, *candidate));
     }
     ranked.sort_by_key(|(size, _)| *size);
-    ranked.into_iter().map(|(_, candidate)| candidate).collect()
+    for (_, candidate) in ranked {
+        if attempts.is_exact(candidate) {
+            break;
+        }
+    }
+    attempts.best
+}
+
+/// Analyses of the whole.
+struct Attempts<'a> {
+    data: &'a [u8],
+    content: &'a [u8],
+    left: u32,
+    best: Option<Deflate>,
+    /// Bytes of corrections that are not more than those of the best.
+    most: usize,
+}
+
+impl Attempts<'_> {
+    /// Tries a candidate, unless there were enough attempts; whether nothing has to be corrected.
+    fn is_exact(&mut self, (encoder, pieces): Candidate) -> bool {
+        let Some(left) = self.left.checked_sub(1) else {
+            return false;
+        };
+        self.left = left;
+        let bounds = Bounds {
+            content: u64::MAX,
+            corrections: self.most,
+        };
+        let Some(found) = analyse(self.data, self.content, encoder, pieces, bounds) else {
+            return false;
+        };
+        let size = size(&found);
+        self.most = size.saturating_sub(1);
+        self.best = Some(found);
+        size == 0
+    }
 }
 
 fn size(deflate: &Deflate) -> usize {
@@ -101,7 +129,7 @@ fn size(deflate: &Deflate) -> usize {
 }
 
 /// Everything that the header and the blocks allow, the likeliest first.
-fn candidates(header: &[u8], member: &Member) -> Vec<(Encoder, Option<Pieces>)> {
+fn candidates(header: &[u8], member: &Member) -> Vec<Candidate> {
     // What the encoder says of its level.
     let levels = match header.get(8) {
         Some(2) => [9, 8, 7, 6, 5, 4, 3, 2, 1],

@@ -27,7 +27,7 @@ pub const MIN_PIECE: u64 = 32 << 10;
 pub enum Memory {
     /// The last 32 KiB as a dictionary: pigz with several threads.
     Dictionary = 0,
-    /// Nothing: `pigz --independent`.
+    /// Nothing: `pigz --independent`, full flushes of zlib.
     Nothing = 1,
     /// All, as the encoder was only flushed: pigz with one thread.
     All = 2,
@@ -161,7 +161,7 @@ impl<R: Read> Stream<R> {
     /// The form that the encoder gives the block, and the codes that it makes for it.
     pub(super) fn choose(&self) -> (Choice, Codes) {
         let codes = Codes::new(self.predictor.frequencies());
-        let bytes = |bits: u64| (bits + 3 + 7) / 8;
+        let bytes = |bits: u64| (bits + 3).div_ceil(8);
         let fixed = bytes(fixed_cost(self.predictor.frequencies()));
         let dynamic = bytes(codes.bits);
         let length = self.predictor.length();

@@ -86,6 +86,15 @@ fn releases() -> (Vec<u8>, Vec<u8>) {
                 &format!("usr/lib/modules/{kernel}/extra.ko.xz"),
                 filter("xz", &xz, &change(content(7, 90_000), 700)),
             ),
+            // Twice: alike but for the header, and of which the recipe tells the level.
+            file(
+                "usr/share/doc/changelog.gz",
+                filter("gzip", &["-9n"], &change(content(8, 80_000), 900)),
+            ),
+            file(
+                &format!("boot/initrd.img-{kernel}"),
+                filter("gzip", &["-6"], &initramfs),
+            ),
             file("usr/share/empty", Vec::new()),
         ];
         files.extend(modules);
@@ -224,7 +233,7 @@ fn what_the_appliance_lacks_is_not_asked_of_it() {
     let (old, new) = releases();
     let (old, new) = (spool(&old), spool(&new));
     let (rich, _) = made_with(&[base(&old)], &new, &Options::default());
-    assert_eq!(rich.encoders, ["xz 5.8"]);
+    assert_eq!(rich.encoders, ["gzip 1", "xz 5.8"]);
     assert_eq!(rich.effort, Effort::Slow);
     assert!(rich.scratch > 0);
     for target in [64 << 20, 50 << 20] {

@@ -23,7 +23,7 @@ packages=(
     # registry and image tools that the tests and the demo start
     apache2-utils docker-registry openssl skopeo umoci
     # images and media
-    debian-archive-keyring mmdebstrap python3 xorriso xz-utils zstd
+    debian-archive-keyring gzip mmdebstrap pigz python3 xorriso xz-utils zstd
     # hosts: sysroots, immutable flags, extended attributes, namespaces
     attr e2fsprogs libcap2-bin mount ostree util-linux
     # measuring, injecting faults and cleaning up

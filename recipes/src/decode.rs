@@ -8,10 +8,11 @@
 
 use std::io::{self, BufRead, Read, Write};
 
+use flate2::bufread::GzDecoder;
 use liblzma::bufread::XzDecoder;
 use liblzma::stream::Stream;
 
-use crate::{Options, bzimage, cpio, xz, zstd};
+use crate::{Options, bzimage, cpio, gzip, xz, zstd};
 
 /// A kind of compression that can be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub enum Kind {
     Zstd,
     /// One xz stream.
     Xz,
+    /// One gzip member.
+    Gzip,
 }
 
 /// A compressed member of a file.
@@ -43,6 +46,7 @@ pub fn decode(kind: Kind, bytes: &[u8], options: &Options) -> Option<(usize, Vec
     let length = match kind {
         Kind::Zstd => zstd::decode(bytes, &mut inner, options)?,
         Kind::Xz => xz::decode(bytes, &mut inner, options)?,
+        Kind::Gzip => gzip::decode(bytes, &mut inner, options)?,
     };
     Some((length, inner))
 }
@@ -71,6 +75,11 @@ pub fn decode_stream(
             bounded_copy(&mut decoder, out, options.inner)?;
             decoder.into_inner()
         }
+        Kind::Gzip => {
+            let mut decoder = GzDecoder::new(input);
+            bounded_copy(&mut decoder, out, options.inner)?;
+            decoder.into_inner()
+        }
     };
     if rest.fill_buf()?.is_empty() {
         Ok(())
@@ -91,6 +100,7 @@ pub fn decoder_memory(kind: Kind, beginning: &[u8]) -> u64 {
     match kind {
         Kind::Zstd => zstd::window(beginning),
         Kind::Xz => xz::decoder_memory(beginning),
+        Kind::Gzip => gzip::DECODER,
     }
 }
 
@@ -117,6 +127,7 @@ pub fn members(bytes: &[u8], options: &Options) -> Vec<Member> {
         let kind = match rest.first() {
             Some(0x28) => Kind::Zstd,
             Some(0xfd) => Kind::Xz,
+            Some(0x1f) => Kind::Gzip,
             _ => break,
         };
         let Some((length, inner)) = decode(kind, rest, options) else {

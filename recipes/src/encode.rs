@@ -35,6 +35,7 @@ pub fn encode(
             Coding::Stored => copy(&mut source, &mut sink),
             Coding::Zstd(params) => params.encode(part.inner, &mut source, &mut sink, limits),
             Coding::Xz(params) => params.encode(&mut source, &mut sink, limits),
+            Coding::Gzip(params) => params.encode(part.inner, &mut source, &mut sink),
         };
         let result = source.finish(result);
         sink.finish(result)?;

@@ -27,7 +27,7 @@ pub enum Error {
         "the recipe needs generation {found} of the {encoder} encoder, and this build has {known}"
     )]
     Generation {
-        /// `xz`.
+        /// `xz`, `gzip`.
         encoder: &'static str,
         /// What the recipe needs.
         found: u8,
@@ -51,7 +51,7 @@ pub enum Error {
     /// The encoder ended with an error.
     #[error("the {encoder} encoder failed: {why}")]
     Encoder {
-        /// `zstd`, `xz`.
+        /// `zstd`, `xz`, `gzip`.
         encoder: &'static str,
         /// What it said.
         why: String,

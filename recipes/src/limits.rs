@@ -29,7 +29,7 @@ pub struct Limits {
 impl Limits {
     /// Whether there is the encoder that [`Coding::encoder`](crate::Coding::encoder) names.
     pub fn has_encoder(&self, name: &str) -> bool {
-        if name == crate::xz::NAME {
+        if [crate::xz::NAME, crate::gzip::NAME].contains(&name) {
             return true;
         }
         let versions = self.encoders.versions();

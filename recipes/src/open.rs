@@ -4,7 +4,7 @@
 //! recipe may have, the bounds of [`Options`] on everything decoded, and any doubt ends in bytes that are stored as they are.
 
 use crate::recipe::{Coding, Part, Recipe};
-use crate::{MAX_ENCODED, MAX_PARTS, Options, bzimage, cpio, xz, zstd};
+use crate::{MAX_ENCODED, MAX_PARTS, Options, bzimage, cpio, gzip, xz, zstd};
 
 /// A file that was opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +79,7 @@ fn compressed(bytes: &[u8]) -> bool {
     [
         &[0x28, 0xb5, 0x2f, 0xfd][..],
         &[0xfd, b'7', b'z', b'X', b'Z', 0],
+        &[0x1f, 0x8b, 8],
     ]
     .iter()
     .any(|magic| bytes.starts_with(magic))
@@ -131,6 +132,8 @@ impl Walk<'_> {
                 .map(|shape| (shape.length, shape.params.map(Coding::Zstd))),
             0xfd => xz::open(bytes, inner, self.options)
                 .map(|shape| (shape.length, shape.params.map(Coding::Xz))),
+            0x1f => gzip::open(bytes, inner, self.options)
+                .map(|shape| (shape.length, shape.params.map(Coding::Gzip))),
             _ => None,
         };
         let Some((length, coding)) = found else {

@@ -4,6 +4,7 @@
 //! file. An initramfs is `stored` (the early cpio and its padding) and `zstd`; a bzImage is `stored`, `xz`, `stored`; so
 //! what lies around a payload can be coded as a delta as well as the payload.
 
+use crate::gzip::{self, GzipParams};
 use crate::xz::{self, XzParams};
 use crate::zstd::ZstdParams;
 
@@ -37,6 +38,8 @@ pub enum Coding {
     Zstd(ZstdParams),
     /// One xz stream.
     Xz(XzParams),
+    /// One gzip member.
+    Gzip(GzipParams),
 }
 
 impl Coding {
@@ -46,6 +49,7 @@ impl Coding {
             Self::Stored => "stored",
             Self::Zstd(_) => "zstd",
             Self::Xz(_) => "xz",
+            Self::Gzip(_) => "gzip",
         }
     }
 
@@ -55,13 +59,14 @@ impl Coding {
             Self::Stored => None,
             Self::Zstd(params) => Some(format!("zstd {}", params.version)),
             Self::Xz(_) => Some(xz::NAME.into()),
+            Self::Gzip(_) => Some(gzip::NAME.into()),
         }
     }
 
     /// Whether encoding takes seconds for each few megabytes.
     pub fn is_slow(&self) -> bool {
         match self {
-            Self::Stored => false,
+            Self::Stored | Self::Gzip(_) => false,
             Self::Zstd(params) => params.level > SLOW_LEVEL,
             Self::Xz(_) => true,
         }
@@ -104,6 +109,7 @@ impl Recipe {
                 Coding::Stored => 0,
                 Coding::Zstd(params) => params.memory(part.inner, threads),
                 Coding::Xz(params) => params.memory(threads),
+                Coding::Gzip(params) => params.memory(),
             })
             .max()
             .unwrap_or(0)

@@ -7,6 +7,7 @@
 //! nothing. Defences: every length is checked against the bytes that are left before anything is allocated, sums against the
 //! limits of the crate, parameters against what the encoders take; there is one form only, and nothing may follow it.
 
+use crate::gzip::{self, Deflate, Encoder, GzipParams, MIN_PIECE, Marker, Memory, Pieces};
 use crate::recipe::{Coding, Part, Recipe};
 use crate::xz::{self, Branch, Check, Layout, Lzma, XzParams};
 use crate::zstd::{Version, ZstdParams};
@@ -18,6 +19,7 @@ const VERSION: u8 = 1;
 const STORED: u8 = 0;
 const ZSTD: u8 = 1;
 const XZ: u8 = 2;
+const GZIP: u8 = 3;
 
 impl Recipe {
     /// The canonical bytes.
@@ -31,6 +33,7 @@ impl Recipe {
                 Coding::Stored => out.push(STORED),
                 Coding::Zstd(params) => put_zstd(&mut out, params),
                 Coding::Xz(params) => put_xz(&mut out, params),
+                Coding::Gzip(params) => put_gzip(&mut out, params),
             }
         }
         out
@@ -85,7 +88,7 @@ impl Recipe {
     }
 }
 
-fn put(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn put(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -141,7 +144,31 @@ fn put_xz(out: &mut Vec<u8>, params: &XzParams) {
     put(out, block);
 }
 
-fn check(holds: bool, why: &'static str) -> Result<(), Error> {
+fn put_gzip(out: &mut Vec<u8>, params: &GzipParams) {
+    out.extend([GZIP, gzip::GENERATION]);
+    let GzipParams { header, deflate } = params;
+    put_bytes(out, header);
+    out.extend([
+        deflate.encoder.memory_level.unwrap_or(0),
+        deflate.encoder.level,
+    ]);
+    match deflate.pieces {
+        Some(pieces) => {
+            out.push(1 + pieces.memory as u8 + 3 * pieces.marker as u8);
+            put(out, pieces.length);
+        }
+        None => out.push(0),
+    }
+    put_bytes(out, &deflate.tokens);
+    put_bytes(out, &deflate.blocks);
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+pub(crate) fn check(holds: bool, why: &'static str) -> Result<(), Error> {
     if holds {
         Ok(())
     } else {
@@ -150,10 +177,10 @@ fn check(holds: bool, why: &'static str) -> Result<(), Error> {
 }
 
 /// The bytes that are left.
-struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, length: u64) -> Result<&'a [u8], Error> {
+    pub(crate) fn take(&mut self, length: u64) -> Result<&'a [u8], Error> {
         let split = usize::try_from(length)
             .ok()
             .and_then(|length| self.0.split_at_checked(length));
@@ -164,7 +191,7 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    fn byte(&mut self) -> Result<u8, Error> {
+    pub(crate) fn byte(&mut self) -> Result<u8, Error> {
         self.take(1)?.first().copied().ok_or(Error::Malformed {
             why: "it ends early",
         })
@@ -176,7 +203,7 @@ impl<'a> Reader<'a> {
         Ok(byte == 1)
     }
 
-    fn number(&mut self) -> Result<u64, Error> {
+    pub(crate) fn number(&mut self) -> Result<u64, Error> {
         let mut value = 0;
         for shift in (0..63).step_by(7) {
             let byte = self.byte()?;
@@ -214,6 +241,7 @@ impl<'a> Reader<'a> {
             }
             ZSTD => Coding::Zstd(self.zstd()?),
             XZ => Coding::Xz(self.xz()?),
+            GZIP => Coding::Gzip(self.gzip()?),
             _ => {
                 return Err(Error::Malformed {
                     why: "a part has an unknown kind",
@@ -291,6 +319,53 @@ impl<'a> Reader<'a> {
             lzma,
             layout,
         })
+    }
+
+    fn gzip(&mut self) -> Result<GzipParams, Error> {
+        self.generation("gzip", gzip::GENERATION)?;
+        let header = self.bytes()?;
+        check(
+            gzip::is_header(&header),
+            "the header of gzip is none, or too long",
+        )?;
+        let (memory_level, level) = (self.byte()?, self.byte()?);
+        check(memory_level <= 9, "there is no such encoder of gzip")?;
+        check((1..=9).contains(&level), "there is no such level of gzip")?;
+        let encoder = Encoder {
+            memory_level: (memory_level > 0).then_some(memory_level),
+            level,
+        };
+        let pieces = match self.byte()?.checked_sub(1) {
+            None => None,
+            Some(number) => {
+                let unknown = Error::Malformed {
+                    why: "there are no such pieces of gzip",
+                };
+                let kinds = Memory::from_number(number % 3).zip(Marker::from_number(number / 3));
+                let (memory, marker) = kinds.ok_or(unknown)?;
+                let length = self.number()?;
+                check(length >= MIN_PIECE, "a piece of gzip is too short")?;
+                Some(Pieces {
+                    length,
+                    memory,
+                    marker,
+                })
+            }
+        };
+        Ok(GzipParams {
+            header,
+            deflate: Deflate {
+                encoder,
+                pieces,
+                tokens: self.bytes()?,
+                blocks: self.bytes()?,
+            },
+        })
+    }
+
+    fn bytes(&mut self) -> Result<Vec<u8>, Error> {
+        let length = self.number()?;
+        Ok(self.take(length)?.to_vec())
     }
 
     fn generation(&mut self, encoder: &'static str, known: u8) -> Result<(), Error> {

@@ -19,7 +19,19 @@ fn seeds() -> Vec<Vec<u8>> {
         vec![
             1, 1, 5, 68, 2, 1, 1, 1, 4, 0x80, 0x80, 0x40, 3, 0, 2, 0, 20, 64, 0, 0, 0,
         ],
+        // gzip: level 6, of zlib and of GNU gzip, in pieces and with corrections.
+        gzip(&[8, 6, 0, 0, 0]),
+        gzip(&[8, 6, 1, 0x80, 0x80, 2, 0, 0]),
+        // A literal, and after one that is right a match of three bytes at distance 1; then a block of three tokens in the
+        // fixed codes, and a stored one of two bytes.
+        gzip(&[0, 9, 0, 4, 0, 3, 0, 0, 6, 0, 0b1001, 3, 0, 0b101, 2]),
     ]
+}
+
+/// A recipe of one member with five bytes, 25 in the file, and a header without anything that may be left out.
+fn gzip(rest: &[u8]) -> Vec<u8> {
+    let beginning = [1, 1, 5, 25, 3, 1, 10, 0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+    [&beginning, rest].concat()
 }
 
 fn limits() -> Limits {
@@ -129,7 +141,7 @@ proptest! {
 #[test]
 fn bombs() {
     let zeros = vec![0; 16 << 20];
-    for (program, arguments) in [("xz", "-0"), ("zstd", "-1")] {
+    for (program, arguments) in [("xz", "-0"), ("gzip", "-9"), ("zstd", "-1")] {
         let mut child = std::process::Command::new(program)
             .arg(arguments)
             .stdin(std::process::Stdio::piped())

@@ -329,6 +329,7 @@ impl Program<'_> {
             match kind {
                 MemberKind::Zstd => 0,
                 MemberKind::Xz => 1,
+                MemberKind::Gzip => 2,
             },
         );
         varint::put(&mut recipe, offset);

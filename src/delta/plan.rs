@@ -63,6 +63,7 @@ pub(super) enum Old {
 pub(super) enum MemberKind {
     Zstd,
     Xz,
+    Gzip,
 }
 
 impl From<Kind> for MemberKind {
@@ -70,6 +71,7 @@ impl From<Kind> for MemberKind {
         match kind {
             Kind::Zstd => Self::Zstd,
             Kind::Xz => Self::Xz,
+            Kind::Gzip => Self::Gzip,
         }
     }
 }
@@ -79,6 +81,7 @@ impl From<MemberKind> for Kind {
         match kind {
             MemberKind::Zstd => Self::Zstd,
             MemberKind::Xz => Self::Xz,
+            MemberKind::Gzip => Self::Gzip,
         }
     }
 }

@@ -32,6 +32,7 @@ pub(super) fn decode(recipe: &[u8], input: &dyn Source, out: &mut dyn Write) -> 
     let kind = match kind {
         0 => Kind::Zstd,
         1 => Kind::Xz,
+        2 => Kind::Gzip,
         _ => return Err(io::Error::other("unknown kind of compression")),
     };
     let end = offset.checked_add(length);

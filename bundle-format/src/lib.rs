@@ -18,15 +18,18 @@ mod limits;
 pub mod manifest;
 pub mod media_type;
 mod statement;
+mod time;
+pub mod trust_chain;
 
 pub use chunk::{ChunkIndex, ChunkIndexError};
 pub use descriptor::{Descriptor, Platform};
 pub use digest::{Digest, DigestError};
 pub use limits::Limits;
 pub use statement::{
-    BlobEntry, Chunks, OMITTED, PREDICATE_TYPE, Release, STATEMENT_TYPE, StatementError,
-    check_product, check_version,
+    BlobEntry, CHANNEL, Chunks, DEFAULT_CHANNEL, EXPIRES, OMITTED, PREDICATE_TYPE, Release,
+    STATEMENT_TYPE, StatementError, check_channel, check_product, check_version,
 };
+pub use time::{Time, TimeError};
 
 /// Serialises plain data as compact JSON; equal values give equal bytes.
 ///

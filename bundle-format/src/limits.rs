@@ -10,8 +10,14 @@ pub struct Limits {
     pub manifest_bytes: u64,
     /// The DSSE envelope around a release statement: 32 MiB.
     pub envelope_bytes: u64,
-    /// A trust root document: 1 MiB.
+    /// A trust root, revocation list or permit: 1 MiB.
     pub trust_root_bytes: u64,
+    /// Trust roots in one chain: as many steps a host walks at once.
+    pub trust_chain_roots: usize,
+    /// All trust roots of one chain together: 16 MiB.
+    pub trust_chain_bytes: u64,
+    /// Key ids and digests in a revocation list, hosts in a permit.
+    pub trust_entries: usize,
     /// Chunk index: 32 bytes a chunk, so 128 MiB cover 4 TiB of blobs.
     pub chunk_index_bytes: u64,
     /// Blobs in one bundle.
@@ -32,6 +38,9 @@ impl Limits {
         manifest_bytes: 4 << 20,
         envelope_bytes: 32 << 20,
         trust_root_bytes: 1 << 20,
+        trust_chain_roots: 256,
+        trust_chain_bytes: 16 << 20,
+        trust_entries: 10_000,
         chunk_index_bytes: 128 << 20,
         blobs: 100_000,
         descriptors: 10_000,

@@ -29,6 +29,12 @@ pub const RELEASE_ENVELOPE: &str = "application/vnd.bundle.release.v1.dsse+json"
 pub const CHUNK_INDEX: &str = "application/vnd.bundle.chunks.v1";
 /// DSSE payload type of trust roots.
 pub const TRUST_ROOT: &str = "application/vnd.bundle.trust-root.v1+json";
+/// DSSE payload type of revocation lists.
+pub const REVOCATION_LIST: &str = "application/vnd.bundle.revocation-list.v1+json";
+/// DSSE payload type of permits.
+pub const PERMIT: &str = "application/vnd.bundle.permit.v1+json";
+/// Artifact type of the manifest that lists the trust roots of a bundle.
+pub const TRUST_CHAIN: &str = "application/vnd.bundle.trust-chain.v1";
 /// DSSE payload type of in-toto statements.
 pub const IN_TOTO: &str = "application/vnd.in-toto+json";
 

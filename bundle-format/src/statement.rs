@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::chunk::{CHUNK_BYTES, chunk_count};
 use crate::json::{self, JsonError};
 use crate::manifest::is_document;
-use crate::{Descriptor, Digest, Limits};
+use crate::{Descriptor, Digest, Limits, Time};
 
 /// `_type` of every statement.
 pub const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
@@ -22,6 +22,13 @@ pub const PREDICATE_TYPE: &str = "urn:bundle:release:v1";
 
 /// Name of the member `omitted` in `critical`.
 pub const OMITTED: &str = "omitted";
+/// Name of the member `channel` in `critical`.
+pub const CHANNEL: &str = "channel";
+/// Name of the member `expires` in `critical`.
+pub const EXPIRES: &str = "expires";
+
+/// The channel of releases that name none.
+pub const DEFAULT_CHANNEL: &str = "default";
 
 /// What one bundle delivers, as its signers state it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,10 +38,26 @@ pub struct Release {
     pub critical: Vec<String>,
     /// The product, as in the trust root: 1 to 64 of `a-z 0-9 . _ -`.
     pub product: String,
+    /// Channel of the product, where it is not the default one: 1 to 32 of `a-z 0-9 . _ -`.
+    ///
+    /// Named in `critical`: a reader that does not know channels must not take it for a release of
+    /// the default one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
     /// Version for people: 1 to 128 of `A-Z a-z 0-9 . _ - + ~ :`.
     pub version: String,
     /// Position in the product's order of releases, from 1. Only this number decides what is newer.
     pub sequence: u64,
+    /// The lowest sequence that its signers still hold secure; at most this release's own.
+    #[serde(
+        default,
+        rename = "security-floor",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub security_floor: Option<u64>,
+    /// When hosts stop accepting it. Named in `critical`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Time>,
     /// When the image was made, RFC 3339, copied from the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
@@ -153,6 +176,11 @@ impl Release {
         self.index.first()
     }
 
+    /// Returns the channel, also where the statement names none.
+    pub fn channel(&self) -> &str {
+        self.channel.as_deref().unwrap_or(DEFAULT_CHANNEL)
+    }
+
     /// Sums the sizes of all blobs, in bytes.
     pub fn total_size(&self) -> u64 {
         self.blobs
@@ -171,15 +199,34 @@ impl Release {
     }
 
     fn check(&self, limits: &Limits) -> Result<(), StatementError> {
-        json::check_critical(&self.critical, &[OMITTED])?;
+        json::check_critical(
+            &self.critical,
+            &[
+                (CHANNEL, self.channel.is_some()),
+                (EXPIRES, self.expires.is_some()),
+                (OMITTED, !self.omitted.is_empty()),
+            ],
+        )?;
         check_product(&self.product).map_err(|problem| member("product", problem))?;
         check_version(&self.version).map_err(|problem| member("version", problem))?;
         check_text(&self.source, 512, "-._+/:@").map_err(|problem| member("source", problem))?;
         if let Some(created) = &self.created {
             check_text(created, 40, "-+:.").map_err(|problem| member("created", problem))?;
         }
+        if let Some(channel) = &self.channel {
+            check_channel(channel).map_err(|problem| member(CHANNEL, problem))?;
+            if channel == DEFAULT_CHANNEL {
+                return Err(member(CHANNEL, "names the default channel".to_string()));
+            }
+        }
         if self.sequence == 0 {
             return Err(member("sequence", "is 0".to_string()));
+        }
+        if let Some(floor) = self.security_floor
+            && (floor == 0 || floor > self.sequence)
+        {
+            let problem = alloc::format!("is {floor}, and the sequence {}", self.sequence);
+            return Err(member("security-floor", problem));
         }
         if self.index.is_empty() || self.index.len() > limits.descriptors {
             return Err(member(
@@ -264,10 +311,6 @@ impl Release {
         sizes: &BTreeMap<Digest, u64>,
     ) -> Result<(), StatementError> {
         let omitted = |problem: String| member(OMITTED, problem);
-        let critical = self.critical.iter().any(|name| name == OMITTED);
-        if critical == self.omitted.is_empty() {
-            return Err(omitted("does not agree with critical".to_string()));
-        }
         if self.omitted.len() > limits.descriptors {
             return Err(omitted(alloc::format!(
                 "has {} digests",
@@ -298,6 +341,15 @@ pub fn check_product(name: &str) -> Result<(), String> {
         return Err(alloc::format!("{name:?} has upper-case letters"));
     }
     Ok(())
+}
+
+/// Checks the name of a channel: 1 to 32 of `a-z 0-9 . _ -`, starting with a letter or digit.
+///
+/// # Errors
+/// Returns what is wrong, to be put behind the name of the thing.
+pub fn check_channel(name: &str) -> Result<(), String> {
+    check_product(name)?;
+    check_text(name, 32, "-._")
 }
 
 /// Checks a version: 1 to 128 of `A-Z a-z 0-9 . _ - + ~ :`, starting with a letter or digit.
@@ -340,8 +392,11 @@ mod tests {
         Release {
             critical: Vec::new(),
             product: "appliance".into(),
+            channel: None,
             version: "1.2.3".into(),
             sequence: 7,
+            security_floor: None,
+            expires: None,
             created: Some("2026-01-01T00:00:00Z".into()),
             source: "registry.example:5000/os/appliance:1.2.3".into(),
             index: [Descriptor {
@@ -376,10 +431,52 @@ mod tests {
         }
     }
 
+    fn set_channel(release: &mut Release, name: &str) {
+        release.critical = [CHANNEL.into()].into();
+        release.channel = Some(name.into());
+    }
+
     #[test]
     fn a_release_survives_the_round_trip() {
         let bytes = sample().to_json(&Limits::DEFAULT).unwrap();
         assert_eq!(Release::parse(&bytes, &Limits::DEFAULT), Ok(sample()));
+        assert_eq!(sample().channel(), DEFAULT_CHANNEL);
+        let mut full = sample();
+        set_channel(&mut full, "beta");
+        full.critical.push(EXPIRES.into());
+        full.expires = Some(Time::from_seconds(1));
+        full.security_floor = Some(7);
+        let bytes = full.to_json(&Limits::DEFAULT).unwrap();
+        assert_eq!(Release::parse(&bytes, &Limits::DEFAULT), Ok(full.clone()));
+        assert_eq!(full.channel(), "beta");
+    }
+
+    #[test]
+    fn critical_names_what_is_there_and_nothing_else() {
+        let refuse: &[fn(&mut Release)] = &[
+            |r| r.channel = Some("beta".into()),
+            |r| r.expires = Some(Time::from_seconds(1)),
+            |r| r.omitted = [Digest::of(b"layer of the base")].into(),
+            |r| r.critical = [CHANNEL.into()].into(),
+            |r| r.critical = [EXPIRES.into()].into(),
+            |r| r.critical = [OMITTED.into()].into(),
+            |r| r.critical = ["moon".into()].into(),
+            |r| {
+                set_channel(r, "beta");
+                r.critical.push(CHANNEL.into());
+            },
+        ];
+        for (number, breach) in refuse.iter().enumerate() {
+            let mut release = sample();
+            breach(&mut release);
+            assert!(
+                matches!(
+                    release.check(&Limits::DEFAULT),
+                    Err(StatementError::Json(_))
+                ),
+                "case {number}"
+            );
+        }
     }
 
     #[test]
@@ -391,6 +488,12 @@ mod tests {
             ("version", |r| r.version = "1\u{1b}[2J".into()),
             ("version", |r| r.version = "../1".into()),
             ("sequence", |r| r.sequence = 0),
+            ("security-floor", |r| r.security_floor = Some(0)),
+            ("security-floor", |r| r.security_floor = Some(8)),
+            ("channel", |r| set_channel(r, "Beta")),
+            ("channel", |r| set_channel(r, "../x")),
+            ("channel", |r| set_channel(r, &"x".repeat(33))),
+            ("channel", |r| set_channel(r, DEFAULT_CHANNEL)),
             ("source", |r| r.source = "a b".into()),
             ("index", |r| r.index.clear()),
             ("index", |r| r.index[0].size += 1),

@@ -39,6 +39,23 @@ pub enum KeyError {
         /// What is wrong, to be read behind "trust root".
         problem: String,
     },
+    /// Another document of trust that breaks a rule.
+    #[error("{document} {problem}")]
+    Document {
+        /// Which kind.
+        document: &'static str,
+        /// What is wrong, to be read behind its name.
+        problem: String,
+    },
+    /// A document of trust above the cap.
+    #[error("larger than {cap} bytes")]
+    TooLarge {
+        /// The cap, in bytes.
+        cap: u64,
+    },
+    /// An envelope with white space, another order of members, or needless escapes.
+    #[error("not in the one spelling of an envelope")]
+    Spelling,
     /// An envelope around something else.
     #[error("envelope holds {found:?}, not {expected}")]
     PayloadType {
@@ -74,6 +91,93 @@ pub enum KeyError {
         /// Key ids that the envelope names.
         named: Vec<Digest>,
     },
+    /// Enough keys signed, but too few of them may sign this.
+    #[error(
+        "signed by {found} of the {needed} keys of role {role} that may sign sequence {sequence}{}",
+        channel.as_ref().map(|name| format!(" of channel {name}")).unwrap_or_default()
+    )]
+    OutOfScope {
+        /// The role.
+        role: Role,
+        /// Keys needed.
+        needed: usize,
+        /// Keys that signed and may.
+        found: usize,
+        /// The channel, where there is one.
+        channel: Option<String>,
+        /// The sequence.
+        sequence: u64,
+    },
+    /// Made for another product.
+    #[error("is for {found:?}, not for {expected:?}")]
+    OtherProduct {
+        /// The product of the trust root.
+        expected: String,
+        /// The product found.
+        found: String,
+    },
+    /// A release of another channel.
+    #[error("is of channel {found}, not of {expected}")]
+    OtherChannel {
+        /// The channel the host follows.
+        expected: String,
+        /// The channel found.
+        found: String,
+    },
+    /// A statement or blob that was revoked.
+    #[error("{digest} was revoked")]
+    Revoked {
+        /// What was revoked.
+        digest: Digest,
+    },
+    /// A trust root that does not follow the one before.
+    #[error("trust root version {offered} does not follow version {held}")]
+    Gap {
+        /// Version before.
+        held: u64,
+        /// Version behind it.
+        offered: u64,
+    },
+    /// A trust root of the same version that says something else.
+    #[error("trust root version {version} is another one than the one held")]
+    Fork {
+        /// The version.
+        version: u64,
+    },
+    /// A successor that one of the two sides did not sign.
+    #[error("trust root version {version} is not signed by the root keys of version {by}")]
+    Rotation {
+        /// The successor's version.
+        version: u64,
+        /// The version whose keys did not sign.
+        by: u64,
+        /// What is missing.
+        source: Box<KeyError>,
+    },
+    /// A document of a chain that is no trust root.
+    #[error("trust root {position} of the chain")]
+    InChain {
+        /// Its place, from 1.
+        position: usize,
+        /// What is wrong with it.
+        source: Box<KeyError>,
+    },
+    /// A chain with more roots than are walked.
+    #[error("a chain of {found} trust roots, at most {cap} are walked")]
+    LongChain {
+        /// How many there are.
+        found: usize,
+        /// The cap.
+        cap: usize,
+    },
+    /// A revocation list that is older than the one held, or another one with its sequence.
+    #[error("revocation list {offered} does not replace list {held}, which is held")]
+    OldList {
+        /// Sequence of the list held.
+        held: u64,
+        /// Sequence of the list offered.
+        offered: u64,
+    },
 }
 
 impl KeyError {
@@ -81,5 +185,9 @@ impl KeyError {
         Self::Root {
             problem: problem.into(),
         }
+    }
+
+    pub(crate) const fn document(document: &'static str, problem: String) -> Self {
+        Self::Document { document, problem }
     }
 }

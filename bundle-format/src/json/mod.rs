@@ -39,17 +39,30 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], limits: &Limits) -> Result<T, Js
     Ok(value)
 }
 
-/// Refuses a `critical` list that names a member outside `known` (SPEC 2.1.6).
+/// Compares a `critical` list with the members that readers have to understand (SPEC 2.1.6).
+///
+/// `members` are those of this version for this document, and whether they are in it. The list has to
+/// name exactly those that are, so that no reader of another version passes them over.
 ///
 /// # Errors
-/// Names the first member that this version does not understand.
-pub fn check_critical(critical: &[String], known: &[&str]) -> Result<(), JsonError> {
-    match critical.iter().find(|name| !known.contains(&name.as_str())) {
-        None => Ok(()),
-        Some(name) => Err(JsonError {
-            cause: alloc::format!("critical member {name:?} is not known to this version"),
-        }),
+/// Names the first member that this version does not understand, or that the list has or lacks
+/// wrongly.
+pub fn check_critical(critical: &[String], members: &[(&str, bool)]) -> Result<(), JsonError> {
+    let fail = |cause: String| Err(JsonError { cause });
+    let known = |name: &String| members.iter().any(|(member, _)| member == name);
+    if let Some(name) = critical.iter().find(|name| !known(name)) {
+        return fail(alloc::format!(
+            "critical member {name:?} is not known to this version"
+        ));
     }
+    for (member, present) in members {
+        if critical.iter().filter(|name| name == member).count() != usize::from(*present) {
+            return fail(alloc::format!(
+                "critical does not agree with the member {member:?}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -130,7 +143,13 @@ mod tests {
 
     #[test]
     fn unknown_critical_members_are_refused() {
-        assert!(check_critical(&["expires".into()], &["expires"]).is_ok());
-        assert!(check_critical(&["expires".into(), "moon".into()], &["expires"]).is_err());
+        let check = |names: &[&str], present| {
+            let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+            check_critical(&names, &[("expires", present)]).is_ok()
+        };
+        assert!(check(&["expires"], true) && check(&[], false));
+        assert!(!check(&["expires", "moon"], true) && !check(&["moon"], false));
+        assert!(!check(&[], true) && !check(&["expires"], false));
+        assert!(!check(&["expires", "expires"], true));
     }
 }

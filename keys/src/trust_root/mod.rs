@@ -1,88 +1,28 @@
 //! Trust roots: which keys may sign what for one product (SPEC 8.2).
 //!
-//! Threats: a threshold that counts nothing, one key counted twice, a key used in a role it does
-//! not hold, a document that nobody signed. Defences: a root is checked whole when it is read; keys
-//! are named by the hash of their material, so one key has one name; a signature counts only for a
-//! role that lists its key; the root must carry enough signatures of its own root role.
+//! Threats: a document that nobody signed, a key used in a role it does not hold or beyond its
+//! scope, one key counted twice. Defences: a root must carry enough signatures of its own root role;
+//! a signature counts only for a role that lists its key; keys are counted, never signatures.
+
+mod draft;
+mod terms;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
-use bundle_format::dsse::{Envelope, Signature, parse_keyid};
-use bundle_format::{Digest, Limits, check_product, json, media_type};
-use serde::{Deserialize, Serialize};
+use bundle_format::dsse::{Envelope, Signature};
+use bundle_format::{Digest, Limits, Time};
 
-use crate::{KeyError, PrivateKey, PublicKey};
+pub use draft::Draft;
+pub use terms::{Terms, TrustedKey};
 
-/// What a key is trusted to sign.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Role {
-    /// Trust roots.
-    Root,
-    /// Release statements.
-    Release,
-    /// Revocation lists.
-    Revocation,
-    /// A site's approval of a release.
-    SiteApprover,
-    /// Evidence that travels with images.
-    Evidence,
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Root => "root",
-            Self::Release => "release",
-            Self::Revocation => "revocation",
-            Self::SiteApprover => "site-approver",
-            Self::Evidence => "evidence",
-        })
-    }
-}
-
-/// The keys of a role and how many of them have to agree.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RoleKeys {
-    /// Key ids.
-    pub keyids: BTreeSet<Digest>,
-    /// How many distinct keys must have signed; at least 1, at most the number of keys.
-    pub threshold: usize,
-}
+use crate::{KeyError, PrivateKey, PublicKey, Role, RoleKeys};
 
 /// A checked trust root.
 #[derive(Clone, Debug)]
 pub struct TrustRoot {
-    product: String,
-    version: u64,
-    keys: BTreeMap<Digest, PublicKey>,
-    roles: BTreeMap<Role, RoleKeys>,
+    terms: Terms,
     digest: Digest,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Wire {
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    critical: Vec<String>,
-    product: String,
-    version: u64,
-    keys: BTreeMap<String, WireKey>,
-    roles: BTreeMap<Role, WireRole>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct WireKey {
-    #[serde(rename = "type")]
-    key_type: String,
-    spki: String,
-}
-
-#[derive(Serialize, Deserialize)]
-struct WireRole {
-    keyids: Vec<String>,
-    threshold: usize,
+    content: Digest,
 }
 
 impl TrustRoot {
@@ -91,23 +31,7 @@ impl TrustRoot {
     /// # Errors
     /// Fails on every breach of SPEC 8.2, so that no half-valid root exists.
     pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, KeyError> {
-        if bytes.len() as u64 > limits.trust_root_bytes {
-            return Err(KeyError::root(format!(
-                "is larger than {} bytes",
-                limits.trust_root_bytes
-            )));
-        }
-        let envelope = Envelope::parse(bytes, limits)?;
-        if envelope.payload_type != media_type::TRUST_ROOT {
-            return Err(KeyError::PayloadType {
-                expected: media_type::TRUST_ROOT,
-                found: envelope.payload_type,
-            });
-        }
-        let wire: Wire = json::parse(&envelope.payload, limits)?;
-        let root = Self::from_wire(wire, Digest::of(bytes))?;
-        root.check_signatures(Role::Root, &envelope)?;
-        Ok(root)
+        Draft::parse(bytes, limits)?.finish()
     }
 
     /// Makes and signs version 1 of a product's trust root.
@@ -120,101 +44,42 @@ impl TrustRoot {
         roles: &BTreeMap<Role, (Vec<PublicKey>, usize)>,
         signers: &[PrivateKey],
     ) -> Result<Vec<u8>, KeyError> {
-        let keys = roles.values().flat_map(|(keys, _)| keys).map(|key| {
-            (
-                key.keyid().to_hex(),
-                WireKey {
-                    key_type: "ed25519".into(),
-                    spki: key.to_base64(),
-                },
-            )
-        });
-        let wire = Wire {
-            critical: Vec::new(),
-            product: product.into(),
-            version: 1,
-            keys: keys.collect(),
-            roles: roles
-                .iter()
-                .map(|(role, (keys, threshold))| {
-                    let keyids: BTreeSet<_> = keys.iter().map(|key| key.keyid().to_hex()).collect();
-                    let keyids = keyids.into_iter().collect();
-                    (
-                        *role,
-                        WireRole {
-                            keyids,
-                            threshold: *threshold,
-                        },
-                    )
-                })
-                .collect(),
-        };
-        let payload = serde_json::to_vec(&wire).map_err(|e| KeyError::root(e.to_string()))?;
-        let bytes = sign(media_type::TRUST_ROOT, payload, signers)?.to_json();
-        Self::parse(&bytes, &Limits::DEFAULT)?;
+        let mut terms = Terms::new(product);
+        for (role, (keys, threshold)) in roles {
+            for key in keys {
+                terms.add(*role, key.clone());
+            }
+            if let Some(listed) = terms.roles.get_mut(role) {
+                listed.threshold = *threshold;
+            }
+        }
+        let mut draft = Draft::new(terms)?;
+        for signer in signers {
+            draft.sign(signer)?;
+        }
+        let bytes = draft.to_json();
+        draft.finish()?;
         Ok(bytes)
     }
 
-    fn from_wire(wire: Wire, digest: Digest) -> Result<Self, KeyError> {
-        json::check_critical(&wire.critical, &[])?;
-        check_product(&wire.product)
-            .map_err(|problem| KeyError::root(format!("product {problem}")))?;
-        if wire.version == 0 {
-            return Err(KeyError::root("version is 0"));
-        }
-        let mut keys = BTreeMap::new();
-        for (name, key) in &wire.keys {
-            let keyid = parse_keyid(name)?;
-            if key.key_type != "ed25519" {
-                return Err(KeyError::root(format!(
-                    "key {name} has unknown type {:?}",
-                    key.key_type
-                )));
-            }
-            let public = PublicKey::from_base64(&key.spki)?;
-            if public.keyid() != keyid {
-                return Err(KeyError::root(format!(
-                    "key {name} is not named by its own hash"
-                )));
-            }
-            keys.insert(keyid, public);
-        }
-        let mut roles = BTreeMap::new();
-        for (role, listed) in &wire.roles {
-            let keyids = listed
-                .keyids
-                .iter()
-                .map(|id| parse_keyid(id))
-                .collect::<Result<_, _>>()?;
-            let role_keys = RoleKeys {
-                keyids,
-                threshold: listed.threshold,
-            };
-            check_role(*role, &role_keys, listed.keyids.len(), &keys)?;
-            roles.insert(*role, role_keys);
-        }
-        for needed in [Role::Root, Role::Release] {
-            if !roles.contains_key(&needed) {
-                return Err(KeyError::root(format!("role {needed} is missing")));
-            }
-        }
-        Ok(Self {
-            product: wire.product,
-            version: wire.version,
-            keys,
-            roles,
-            digest,
-        })
+    /// Returns what the root says.
+    pub const fn terms(&self) -> &Terms {
+        &self.terms
     }
 
     /// Returns the product whose releases this root vouches for.
     pub fn product(&self) -> &str {
-        &self.product
+        &self.terms.product
     }
 
     /// Returns the version, from 1.
     pub const fn version(&self) -> u64 {
-        self.version
+        self.terms.version
+    }
+
+    /// Returns when hosts stop relying on it; what time it is is for the host to say.
+    pub const fn expires(&self) -> Option<Time> {
+        self.terms.expires
     }
 
     /// Returns the digest of the whole document: its fingerprint for people.
@@ -222,14 +87,19 @@ impl TrustRoot {
         self.digest
     }
 
+    /// Returns the digest of what was signed, which further signatures do not change.
+    pub const fn content(&self) -> Digest {
+        self.content
+    }
+
     /// Returns the keys by id.
-    pub const fn keys(&self) -> &BTreeMap<Digest, PublicKey> {
-        &self.keys
+    pub const fn keys(&self) -> &BTreeMap<Digest, TrustedKey> {
+        &self.terms.keys
     }
 
     /// Returns the roles.
     pub const fn roles(&self) -> &BTreeMap<Role, RoleKeys> {
-        &self.roles
+        &self.terms.roles
     }
 
     /// Checks that enough keys of `role` signed `envelope`; returns the ids of those that did.
@@ -244,91 +114,102 @@ impl TrustRoot {
         role: Role,
         envelope: &Envelope,
     ) -> Result<BTreeSet<Digest>, KeyError> {
-        let listed = self.roles.get(&role).ok_or(KeyError::NoRole { role })?;
+        self.signers(role, envelope, |_| true)
+    }
+
+    /// Counts as [`TrustRoot::check_signatures`] does, only keys that `counts` lets through.
+    pub(crate) fn signers(
+        &self,
+        role: Role,
+        envelope: &Envelope,
+        counts: impl Fn(&Digest) -> bool,
+    ) -> Result<BTreeSet<Digest>, KeyError> {
+        let listed = self.role(role)?;
         if envelope.signatures.is_empty() {
             return Err(KeyError::Unsigned);
         }
         let signed = envelope.signed_bytes();
         let mut signers = BTreeSet::new();
         for Signature { keyid, sig } in &envelope.signatures {
-            if !listed.keyids.contains(keyid) {
+            if !listed.keyids.contains(keyid) || !counts(keyid) {
                 continue;
             }
-            let key = self.keys.get(keyid).ok_or(KeyError::NoRole { role })?;
-            if !key.verifies(&signed, sig) {
+            let key = self.keys().get(keyid).ok_or(KeyError::NoRole { role })?;
+            if !key.public.verifies(&signed, sig) {
                 return Err(KeyError::BadSignature { keyid: *keyid });
             }
             signers.insert(*keyid);
         }
-        if signers.len() < listed.threshold {
+        let found = self.terms.distinct(&signers);
+        if found < listed.threshold {
             return Err(KeyError::Threshold {
                 role,
                 needed: listed.threshold,
-                found: signers.len(),
+                found,
                 named: envelope.signatures.iter().map(|s| s.keyid).collect(),
             });
         }
         Ok(signers)
     }
-}
 
-fn check_role(
-    role: Role,
-    listed: &RoleKeys,
-    names: usize,
-    keys: &BTreeMap<Digest, PublicKey>,
-) -> Result<(), KeyError> {
-    if names != listed.keyids.len() {
-        return Err(KeyError::root(format!("role {role} lists a key twice")));
+    /// Returns those of `signers` that may sign `sequence` of `channel` in `role` (SPEC 8.2.4).
+    ///
+    /// What has no channel, such as a revocation list, is bound by sequences alone.
+    ///
+    /// # Errors
+    /// Fails where fewer keys are left than the role asks for.
+    pub fn in_scope(
+        &self,
+        role: Role,
+        signers: &BTreeSet<Digest>,
+        channel: Option<&str>,
+        sequence: u64,
+    ) -> Result<BTreeSet<Digest>, KeyError> {
+        let listed = self.role(role)?;
+        let covers = |id: &&Digest| {
+            let key = self.keys().get(id).filter(|_| listed.keyids.contains(id));
+            let scope = |key: &TrustedKey| match &key.scope {
+                Some(scope) => scope.covers(channel, sequence),
+                None => true,
+            };
+            key.is_some_and(scope)
+        };
+        let left: BTreeSet<_> = signers.iter().filter(covers).copied().collect();
+        let found = self.terms.distinct(&left);
+        if found < listed.threshold {
+            return Err(KeyError::OutOfScope {
+                role,
+                needed: listed.threshold,
+                found,
+                channel: channel.map(Into::into),
+                sequence,
+            });
+        }
+        Ok(left)
     }
-    if let Some(unknown) = listed.keyids.iter().find(|id| !keys.contains_key(id)) {
-        return Err(KeyError::root(format!(
-            "role {role} lists the unknown key {}",
-            unknown.to_hex()
-        )));
-    }
-    if listed.threshold == 0 || listed.threshold > names {
-        return Err(KeyError::root(format!(
-            "role {role} has threshold {} and {names} keys",
-            listed.threshold
-        )));
-    }
-    Ok(())
-}
 
-/// Signs a payload with every key and returns the envelope.
-///
-/// # Errors
-/// Fails without keys, and where a key cannot be encoded.
-pub fn sign(
-    payload_type: &str,
-    payload: Vec<u8>,
-    signers: &[PrivateKey],
-) -> Result<Envelope, KeyError> {
-    let mut envelope = Envelope {
-        payload_type: payload_type.into(),
-        payload,
-        signatures: Vec::new(),
-    };
-    let bytes = envelope.signed_bytes();
-    for signer in signers {
-        let keyid = signer.public()?.keyid();
-        envelope.signatures.push(Signature {
-            keyid,
-            sig: signer.sign(&bytes).to_vec(),
-        });
+    /// Returns true where enough keys of `role` may sign `sequence` of `channel`, whoever did.
+    ///
+    /// A number that a host holds counts no more once it is out of reach: so a root can undo a
+    /// sequence that was signed by mistake or by a thief (SPEC 8.4.6).
+    pub fn reaches(&self, role: Role, channel: Option<&str>, sequence: u64) -> bool {
+        let listed = self.roles().get(&role);
+        listed.is_some_and(|listed| {
+            self.in_scope(role, &listed.keyids, channel, sequence)
+                .is_ok()
+        })
     }
-    envelope.signatures.sort_by_key(|s| s.keyid);
-    envelope.signatures.dedup_by_key(|s| s.keyid);
-    if envelope.signatures.is_empty() {
-        return Err(KeyError::Unsigned);
+
+    fn role(&self, role: Role) -> Result<&RoleKeys, KeyError> {
+        self.roles().get(&role).ok_or(KeyError::NoRole { role })
     }
-    Ok(envelope)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sign;
+    use bundle_format::media_type;
 
     fn key() -> PrivateKey {
         PrivateKey::generate().unwrap()

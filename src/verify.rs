@@ -11,6 +11,7 @@
 
 mod content;
 mod problem;
+mod trust;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
@@ -19,8 +20,9 @@ use std::path::Path;
 use bundle_format::dsse::Envelope;
 use bundle_format::layout::{self, FindError, INDEX_PATH, OCI_LAYOUT, OCI_LAYOUT_PATH};
 use bundle_format::manifest::{Document, is_document};
-use bundle_format::{BlobEntry, ChunkIndex, Descriptor, Digest, Limits, Release, media_type};
-use bundle_keys::{KeyError, Role, TrustRoot};
+use bundle_format::{BlobEntry, ChunkIndex, Descriptor, Digest, Limits, Release};
+use bundle_keys::Trust;
+use bundle_keys::chain::Step;
 
 pub use content::BlobReader;
 pub use problem::{Problem, ProblemKind};
@@ -38,6 +40,7 @@ pub struct VerifiedBundle {
     signers: BTreeSet<Digest>,
     chunks: ChunkIndex,
     statement: Digest,
+    roots: Vec<Step>,
 }
 
 /// What `verify` found out about a bundle.
@@ -48,6 +51,9 @@ pub struct Report {
     pub release: Option<Release>,
     /// Key ids of the trusted signers.
     pub signers: BTreeSet<Digest>,
+    /// Trust roots that the bundle brought and that follow the host's, oldest first; the last one
+    /// judged the release.
+    pub roots: Vec<Step>,
     /// Everything that is wrong; empty for a good bundle.
     pub problems: Vec<Problem>,
 }
@@ -82,9 +88,9 @@ pub fn medium(path: &Path) -> Result<Medium, Error> {
 ///
 /// # Errors
 /// Returns [`Error::Rejected`] with every problem found.
-pub fn open(medium: Medium, root: &TrustRoot) -> Result<VerifiedBundle, Error> {
+pub fn open<'a>(medium: Medium, trust: impl Into<Trust<'a>>) -> Result<VerifiedBundle, Error> {
     let path = medium.path().to_path_buf();
-    match examine(medium, root, &Limits::DEFAULT) {
+    match examine(medium, trust.into(), &Limits::DEFAULT) {
         (Some(bundle), problems) if problems.is_empty() => Ok(bundle),
         (_, problems) => Err(Error::Rejected { path, problems }),
     }
@@ -94,12 +100,17 @@ pub fn open(medium: Medium, root: &TrustRoot) -> Result<VerifiedBundle, Error> {
 ///
 /// # Errors
 /// Fails only where it was interrupted; what is wrong with the bundle is in the report.
-pub fn check(medium: Medium, root: &TrustRoot, progress: &dyn Progress) -> Result<Report, Error> {
-    let (bundle, mut problems) = examine(medium, root, &Limits::DEFAULT);
+pub fn check<'a>(
+    medium: Medium,
+    trust: impl Into<Trust<'a>>,
+    progress: &dyn Progress,
+) -> Result<Report, Error> {
+    let (bundle, mut problems) = examine(medium, trust.into(), &Limits::DEFAULT);
     let Some(bundle) = bundle else {
         return Ok(Report {
             release: None,
             signers: BTreeSet::new(),
+            roots: Vec::new(),
             problems,
         });
     };
@@ -122,6 +133,7 @@ pub fn check(medium: Medium, root: &TrustRoot, progress: &dyn Progress) -> Resul
     Ok(Report {
         release: Some(bundle.release),
         signers: bundle.signers,
+        roots: bundle.roots,
         problems,
     })
 }
@@ -158,6 +170,13 @@ impl VerifiedBundle {
     /// Returns the key ids of the trusted signers.
     pub fn signers(&self) -> &BTreeSet<Digest> {
         &self.signers
+    }
+
+    /// Returns the trust roots that the bundle brought and that follow the host's, oldest first.
+    ///
+    /// The last one judged the release. The host may keep them, in this order.
+    pub fn roots(&self) -> &[Step] {
+        &self.roots
     }
 
     /// Returns the digest of the signed statement, a name for exactly this release.
@@ -263,23 +282,24 @@ fn find(medium: &Medium, limits: &Limits) -> Result<Found, Problem> {
 /// Steps 6.1 to 6.8; without a trusted statement there is no bundle and only the reason why.
 fn examine(
     medium: Medium,
-    root: &TrustRoot,
+    trust: Trust<'_>,
     limits: &Limits,
 ) -> (Option<VerifiedBundle>, Vec<Problem>) {
-    match authenticate(&medium, root, limits) {
+    match authenticate(&medium, trust, limits) {
         Err(problem) => (None, vec![problem]),
-        Ok((found, release, signers, chunks)) => {
-            let mut problems = check_derived(&medium, &found, &release);
+        Ok(authentic) => {
+            let Authentic { found, release, .. } = &authentic;
+            let mut problems = check_derived(&medium, found, release);
             let known: BTreeSet<_> = problems.iter().map(|p| p.file.clone()).collect();
-            let listed = check_files(&medium, &found, &release, limits);
+            let listed = check_files(&medium, found, release, limits);
             problems.extend(listed.into_iter().filter(|p| !known.contains(&p.file)));
-            let statement = Digest::of(&found.envelope.payload);
             let bundle = VerifiedBundle {
                 medium,
-                release,
-                signers,
-                chunks,
-                statement,
+                statement: Digest::of(&authentic.found.envelope.payload),
+                release: authentic.release,
+                signers: authentic.signers,
+                chunks: authentic.chunks,
+                roots: authentic.roots,
             };
             problems.extend(check_documents(&bundle, limits, &problems));
             (Some(bundle), problems)
@@ -287,34 +307,25 @@ fn examine(
     }
 }
 
-type Authentic = (Found, Release, BTreeSet<Digest>, ChunkIndex);
+/// What is known once the statement is trusted.
+struct Authentic {
+    found: Found,
+    roots: Vec<Step>,
+    release: Release,
+    signers: BTreeSet<Digest>,
+    chunks: ChunkIndex,
+}
 
 /// Steps 6.1 to 6.5: what was signed, by whom, and with which chunk index.
-fn authenticate(medium: &Medium, root: &TrustRoot, limits: &Limits) -> Result<Authentic, Problem> {
+fn authenticate(medium: &Medium, trust: Trust<'_>, limits: &Limits) -> Result<Authentic, Problem> {
     let found = find(medium, limits)?;
-    let path = found.envelope_blob.digest.blob_path();
-    let untrusted = |detail: &dyn std::fmt::Display| {
-        Problem::new(ProblemKind::Untrusted, &path, detail.to_string())
+    let roots = trust::walk(medium, &found.index_json, trust.root, limits)?;
+    let newest = Trust {
+        root: roots.last().map_or(trust.root, |step| &step.root),
+        ..trust
     };
-    if found.envelope.payload_type != media_type::IN_TOTO {
-        let kind = &found.envelope.payload_type;
-        return Err(untrusted(&format!(
-            "holds {kind:?}, not {}",
-            media_type::IN_TOTO
-        )));
-    }
-    let signers = root
-        .check_signatures(Role::Release, &found.envelope)
-        .map_err(|e| match e {
-            KeyError::Unsigned => Problem::new(ProblemKind::Unsigned, &path, e),
-            e => untrusted(&e),
-        })?;
-    let release = Release::parse(&found.envelope.payload, limits)
-        .map_err(|e| Problem::new(ProblemKind::Inconsistent, &path, e))?;
-    if release.product != root.product() {
-        let detail = format!("is for {:?}, not for {:?}", release.product, root.product());
-        return Err(Problem::new(ProblemKind::WrongProduct, &path, detail));
-    }
+    let path = found.envelope_blob.digest.blob_path();
+    let (release, signers) = trust::judge(&found.envelope, &path, &newest, limits)?;
     let bytes = read_blob(medium, &release.chunks.index, limits.chunk_index_bytes)?;
     let chunks = ChunkIndex::parse(&bytes, &release.blobs).map_err(|e| {
         Problem::new(
@@ -323,7 +334,13 @@ fn authenticate(medium: &Medium, root: &TrustRoot, limits: &Limits) -> Result<Au
             e,
         )
     })?;
-    Ok((found, release, signers, chunks))
+    Ok(Authentic {
+        found,
+        roots,
+        release,
+        signers,
+        chunks,
+    })
 }
 
 /// Step 6.6: the files that follow from the statement are exactly what follows from it.

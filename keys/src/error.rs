@@ -181,6 +181,15 @@ pub enum KeyError {
 }
 
 impl KeyError {
+    /// Returns true where nothing is wrong but that others have to sign as well.
+    pub fn lacks_signatures(&self) -> bool {
+        match self {
+            Self::Unsigned | Self::Threshold { .. } => true,
+            Self::Rotation { source, .. } => source.lacks_signatures(),
+            _ => false,
+        }
+    }
+
     pub(crate) fn root(problem: impl Into<String>) -> Self {
         Self::Root {
             problem: problem.into(),

@@ -65,7 +65,27 @@ pub(crate) fn create(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> 
         .map_err(|e| Error::file("writing", path, e))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
+/// Puts other content in the place of a file, in one step: readers see the old or the new.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let fail = |e| Error::file("replacing", path, e);
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mode = fs::metadata(path).map_err(fail)?.permissions();
+    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(fail)?;
+    file.write_all(bytes)
+        .and_then(|()| file.as_file().set_permissions(mode))
+        .and_then(|()| file.as_file().sync_all())
+        .map_err(fail)?;
+    file.persist(path).map_err(|e| fail(e.error))?;
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(fail)
+}
+
+/// Reads a document of trust or a key, at most a byte beyond the cap.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
     let fail = |e| Error::file("reading", path, e);
     let mut bytes = Vec::new();
     let cap = Limits::DEFAULT.trust_root_bytes;

@@ -45,10 +45,19 @@ struct VerifyReport {
     signers: Vec<String>,
     size: Option<u64>,
     trust_root: String,
+    trust_root_version: u64,
+    /// Newer trust roots that the bundle brought; the last one judged the release.
+    trust_chain: Vec<ChainReport>,
     problems: Vec<ProblemReport>,
     /// How layers come to the host; null unless that was asked for.
     #[cfg(feature = "ostree")]
     layers: Option<Vec<super::roads::LayerReport>>,
+}
+
+#[derive(Serialize)]
+struct ChainReport {
+    version: u64,
+    digest: String,
 }
 
 #[derive(Serialize)]
@@ -69,6 +78,7 @@ impl Args {
             Err(Error::Rejected { problems, .. }) => verify::Report {
                 release: None,
                 signers: Default::default(),
+                roots: Vec::new(),
                 problems,
             },
             Err(error) => return Err(error),
@@ -84,6 +94,8 @@ impl Args {
             signers: found.signers.iter().map(|id| id.to_hex()).collect(),
             size: release.map(|r| r.total_size()),
             trust_root: root.digest().to_string(),
+            trust_root_version: root.version(),
+            trust_chain: found.roots.iter().map(step).collect(),
             problems: found.problems.iter().map(problem).collect(),
             #[cfg(feature = "ostree")]
             layers: None,
@@ -145,6 +157,14 @@ fn text(report: &VerifyReport, problems: &[Problem]) -> String {
         rows.push(("Source", report.source.clone().unwrap_or_default()));
         rows.push(("Image", report.image.clone().unwrap_or_default()));
         rows.extend(report.signers.iter().map(|id| ("Signed by", id.clone())));
+        if let Some(newest) = report.trust_chain.last() {
+            let held = report.trust_root_version;
+            let text = format!(
+                "version {held}, then {} by the bundle's chain",
+                newest.version
+            );
+            rows.push(("Trust root", text));
+        }
         rows.push(("Size", bytes(report.size.unwrap_or_default())));
     }
     let verdict = if report.verified {
@@ -159,6 +179,13 @@ fn text(report: &VerifyReport, problems: &[Problem]) -> String {
     );
     rows.push(("Verified", verdict.into()));
     table(&rows)
+}
+
+fn step(step: &bundle_keys::chain::Step) -> ChainReport {
+    ChainReport {
+        version: step.root.version(),
+        digest: step.root.digest().to_string(),
+    }
 }
 
 fn problem(problem: &Problem) -> ProblemReport {

@@ -17,6 +17,10 @@ pub enum ProblemKind {
     Untrusted,
     /// A release of another product.
     WrongProduct,
+    /// A release of a channel that the host does not follow.
+    WrongChannel,
+    /// A release whose statement or content was revoked.
+    Revoked,
     /// A file that the statement lists is not there.
     MissingFile,
     /// A file that the statement does not list.
@@ -72,6 +76,8 @@ impl Problem {
             ProblemKind::Unsigned => "unsigned",
             ProblemKind::Untrusted => "untrusted",
             ProblemKind::WrongProduct => "wrong-product",
+            ProblemKind::WrongChannel => "wrong-channel",
+            ProblemKind::Revoked => "revoked",
             ProblemKind::MissingFile => "missing-file",
             ProblemKind::ExtraFile => "extra-file",
             ProblemKind::MisplacedFile => "misplaced-file",
@@ -86,9 +92,11 @@ impl Problem {
     pub fn status(&self) -> ExitStatus {
         match self.kind {
             ProblemKind::NotABundle => ExitStatus::NotABundle,
-            ProblemKind::Unsigned | ProblemKind::Untrusted | ProblemKind::WrongProduct => {
-                ExitStatus::Untrusted
-            }
+            ProblemKind::Unsigned
+            | ProblemKind::Untrusted
+            | ProblemKind::WrongProduct
+            | ProblemKind::WrongChannel
+            | ProblemKind::Revoked => ExitStatus::Untrusted,
             _ => ExitStatus::Corrupt,
         }
     }
@@ -105,6 +113,8 @@ impl Problem {
                  if they should be trusted, the host needs the trust root that lists them"
             }
             ProblemKind::WrongProduct => "use the trust root of the product this release is for",
+            ProblemKind::WrongChannel => "use a release of the channel that this host follows",
+            ProblemKind::Revoked => "use a newer release; this one was withdrawn by its makers",
             ProblemKind::MissingFile | ProblemKind::WrongSize => {
                 "the copy is not complete; copy the bundle again from its source"
             }

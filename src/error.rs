@@ -285,6 +285,28 @@ fn key_hint(source: &KeyError) -> Option<String> {
         }
         KeyError::Weak => Some("`bundle key generate --out KEY.pem` makes a sound pair".into()),
         KeyError::Random { .. } => None,
+        KeyError::Gap { .. } => Some(
+            "bring every version between the one the host has and the newest, one after the other"
+                .into(),
+        ),
+        KeyError::Rotation { .. } => Some(
+            "root keys of both versions sign a new version, with `bundle trust sign`; \
+             if it came from elsewhere, do not use it"
+                .into(),
+        ),
+        KeyError::Fork { .. } | KeyError::OtherProduct { .. } => {
+            Some("compare fingerprints with `bundle trust show`; it is not of this family".into())
+        }
+        KeyError::OldList { .. } => Some("use the newest list there is".into()),
+        KeyError::Threshold { .. } | KeyError::NoRole { .. } | KeyError::Unsigned => Some(
+            "keys of the role sign it with `bundle trust sign`; `bundle trust show` lists them"
+                .into(),
+        ),
+        KeyError::OutOfScope { .. } => Some(
+            "`bundle trust show` lists what each key may sign; `bundle trust rotate` changes it"
+                .into(),
+        ),
+        KeyError::RevokedKey { .. } => Some("sign it with keys that are not revoked".into()),
         _ => Some("`bundle trust init` makes a trust root; copy it to hosts unchanged".into()),
     }
 }

@@ -124,6 +124,14 @@ pub enum KeyError {
         /// The channel found.
         found: String,
     },
+    /// Too few keys signed, and one that signed was revoked.
+    #[error("key {} was revoked", keyid.to_hex())]
+    RevokedKey {
+        /// The key.
+        keyid: Digest,
+        /// What is missing without it.
+        source: Box<KeyError>,
+    },
     /// A statement or blob that was revoked.
     #[error("{digest} was revoked")]
     Revoked {

@@ -42,8 +42,18 @@ impl Trust<'_> {
         envelope: &Envelope,
     ) -> Result<BTreeSet<Digest>, KeyError> {
         let revoked = self.revoked.filter(|_| role.is_revocable());
-        let counts = |id: &Digest| revoked.is_none_or(|list| !list.keys.contains(id));
-        self.root.signers(role, envelope, counts)
+        let is_revoked = |id: &Digest| revoked.is_some_and(|list| list.keys.contains(id));
+        let verdict = self.root.signers(role, envelope, |id| !is_revoked(id));
+        verdict.map_err(|error| match &error {
+            KeyError::Threshold { named, .. } => match named.iter().find(|id| is_revoked(id)) {
+                Some(keyid) => KeyError::RevokedKey {
+                    keyid: *keyid,
+                    source: Box::new(error),
+                },
+                None => error,
+            },
+            _ => error,
+        })
     }
 
     /// Checks what a release says against what its signers may sign and what this host takes.

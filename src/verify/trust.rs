@@ -74,7 +74,7 @@ fn refuse(path: &str, error: &KeyError) -> Problem {
         KeyError::Unsigned => ProblemKind::Unsigned,
         KeyError::OtherProduct { .. } => ProblemKind::WrongProduct,
         KeyError::OtherChannel { .. } => ProblemKind::WrongChannel,
-        KeyError::Revoked { .. } => ProblemKind::Revoked,
+        KeyError::Revoked { .. } | KeyError::RevokedKey { .. } => ProblemKind::Revoked,
         _ => ProblemKind::Untrusted,
     };
     let mut detail = error.to_string();

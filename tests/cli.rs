@@ -18,8 +18,12 @@ mod keys;
 mod slow;
 #[path = "cli/stock.rs"]
 mod stock;
+#[path = "cli/trust.rs"]
+mod trust;
 #[path = "cli/verify.rs"]
 mod verify;
+
+use std::path::Path;
 
 use common::run::{bundle, run};
 use snapbox::{assert_data_eq, file};
@@ -35,7 +39,11 @@ fn help_of_every_verb() {
     assert_data_eq!(help(&["key", "show"]), file!["cli/help/key-show.txt"]);
     assert_data_eq!(help(&["trust"]), file!["cli/help/trust.txt"]);
     assert_data_eq!(help(&["trust", "init"]), file!["cli/help/trust-init.txt"]);
-    assert_data_eq!(help(&["trust", "show"]), file!["cli/help/trust-show.txt"]);
+    for verb in ["show", "rotate", "sign", "verify", "revoke", "permit"] {
+        let golden = format!("tests/cli/help/trust-{verb}.txt");
+        let golden = snapbox::Data::read_from(Path::new(&golden), None);
+        assert_data_eq!(help(&["trust", verb]), golden);
+    }
     assert_data_eq!(help(&["export"]), file!["cli/help/export.txt"]);
     assert_data_eq!(
         help(&["delta", "create"]),

@@ -76,16 +76,16 @@ impl Scope {
     }
 
     pub(crate) fn from_wire(wire: WireScope, keyid: &str) -> Result<Self, KeyError> {
-        let refuse = |problem: String| KeyError::root(format!("scope of key {keyid} {problem}"));
         let count = wire.channels.as_ref().map(Vec::len);
         let scope = Self {
             channels: wire.channels.map(|list| list.into_iter().collect()),
             sequence: wire.sequence,
         };
         if scope.channels.as_ref().map(BTreeSet::len) != count {
-            return Err(refuse("lists a channel twice".into()));
+            return Err(KeyError::root(format!(
+                "scope of key {keyid} lists a channel twice"
+            )));
         }
-        scope.check().map_err(refuse)?;
         Ok(scope)
     }
 
@@ -97,7 +97,7 @@ impl Scope {
         }
     }
 
-    fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         if self.channels.is_none() && self.sequence.is_none() {
             return Err("limits nothing".into());
         }

@@ -1,10 +1,9 @@
-//! `bundle key` and `bundle trust`.
+//! `bundle key`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use snapbox::{assert_data_eq, file};
 use tempfile::TempDir;
 
 use crate::common::run::{Done, bundle, run, tool};
@@ -131,90 +130,4 @@ fn keys_of_other_makers_and_kinds() {
         assert!(done.stderr.contains("\nhint: "), "{name}: {}", done.stderr);
     }
     run(bundle(["key", "show"]).arg(at("absent.pem"))).bad(1);
-}
-
-/// Runs `trust init` in a directory with the words behind it.
-fn init(temp: &TempDir, words: &str) -> Done {
-    run(bundle(["trust", "init"])
-        .args(words.split_whitespace())
-        .current_dir(temp.path()))
-}
-
-#[test]
-fn init_makes_a_root_that_show_explains() {
-    let (temp, a, b) = pairs();
-    let words = "--product appliance --key a.pem --release-key b.pub.pem -o root.json";
-    let made = init(&temp, words).good();
-    let shown = run(bundle(["trust", "show", "root.json"]).current_dir(temp.path())).good();
-    assert_eq!(made, shown);
-    let fingerprint = shown
-        .lines()
-        .find_map(|l| l.strip_prefix("Fingerprint:"))
-        .unwrap()
-        .trim();
-    let sum = run(&mut tool("sha256sum", [temp.path().join("root.json")])).good();
-    assert_eq!(
-        fingerprint.strip_prefix("sha256:"),
-        sum.split_whitespace().next()
-    );
-    let text = shown
-        .replace(fingerprint, "[FINGERPRINT]")
-        .replace(&a, "[KEY-A]")
-        .replace(&b, "[KEY-B]");
-    assert_data_eq!(text, file!["trust-show.txt"]);
-    let json = run(bundle(["trust", "show", "--json", "root.json"]).current_dir(temp.path()));
-    assert_eq!(json.json()["schema"], "bundle.trust-root.v1");
-    assert_eq!(json.json()["roles"]["release"]["keyids"][0], b.as_str());
-}
-
-#[test]
-fn init_refuses_what_could_not_work() {
-    let (temp, _, _) = pairs();
-    let good = "--product appliance --key a.pem -o root.json";
-    for (extra, status) in [
-        ("--threshold 0", 2),
-        ("--threshold 2", 2),
-        ("--threshold -1", 2),
-        ("--threshold 18446744073709551616", 2),
-        ("--release-threshold 0", 2),
-        ("--release-threshold 2", 2),
-        (
-            "--release-key a.pub.pem --release-key a.pub.pem --release-threshold 2",
-            2,
-        ),
-        ("--key a.pem --threshold 2", 2),
-        ("--release-key absent.pem", 1),
-        ("--key a.pub.pem", 11),
-    ] {
-        let done = init(&temp, &format!("{good} {extra}"));
-        assert_eq!(done.status, Some(status), "{extra}: {}", done.stderr);
-        assert!(done.stderr.contains("error: "), "{extra}: {}", done.stderr);
-        assert!(!temp.path().join("root.json").exists(), "{extra}");
-    }
-    for product in [
-        "",
-        "Upper",
-        "a/b",
-        "../x",
-        ".x",
-        "a b",
-        "\u{e9}",
-        &"x".repeat(65),
-    ] {
-        let mut command = bundle([
-            "trust",
-            "init",
-            "--key",
-            "a.pem",
-            "-o",
-            "root.json",
-            "--product",
-        ]);
-        let done = run(command.arg(product).current_dir(temp.path()));
-        assert_eq!(done.status, Some(2), "{product:?}: {}", done.stderr);
-    }
-    init(&temp, good).good();
-    let before = fs::read(temp.path().join("root.json")).unwrap();
-    init(&temp, good).bad(1);
-    assert_eq!(fs::read(temp.path().join("root.json")).unwrap(), before);
 }

@@ -195,6 +195,12 @@ impl Terms {
         if self.version == 0 {
             return Err(KeyError::root("version is 0"));
         }
+        for (id, key) in &self.keys {
+            let verdict = key.scope.as_ref().map_or(Ok(()), Scope::check);
+            verdict.map_err(|problem| {
+                KeyError::root(format!("scope of key {} {problem}", id.to_hex()))
+            })?;
+        }
         for (role, listed) in &self.roles {
             self.check_role(*role, listed)?;
         }

@@ -22,9 +22,14 @@ use bundle::{text, verify};
 use bundle_format::dsse::Envelope;
 use bundle_format::layout::{find_envelope, find_release};
 use bundle_format::manifest::Document;
-use bundle_format::{BlobEntry, ChunkIndex, Digest, Limits, Release, media_type};
-use bundle_keys::{PrivateKey, PublicKey, TrustRoot};
-use common::kit::{Image, Kit};
+use bundle_format::{
+    BlobEntry, ChunkIndex, Digest, Limits, Release, Time, media_type, trust_chain,
+};
+use bundle_keys::{
+    Document as _, Nonce, Permit, PrivateKey, PublicKey, Range, RevocationList, Signed, TrustRoot,
+    chain,
+};
+use common::kit::{Image, Kit, PRODUCT};
 use common::reseal::parts;
 use common::tarball::{finish, members};
 use proptest::collection::vec;
@@ -57,6 +62,7 @@ static SEEDS: LazyLock<Seeds> = LazyLock::new(|| {
         read(&kit.trust_root),
         read(&kit.key_file),
         kit.key().public().unwrap().to_pem().into_bytes(),
+        permit(&kit),
     ];
     let tar = finish(&members(&kit.bundle));
     Seeds {
@@ -65,6 +71,24 @@ static SEEDS: LazyLock<Seeds> = LazyLock::new(|| {
         tar,
     }
 });
+
+/// A permit, which the kit's key may sign.
+fn permit(kit: &Kit) -> Vec<u8> {
+    let permit = Permit {
+        product: PRODUCT.into(),
+        channel: None,
+        hosts: ["host-1".into()].into(),
+        sequence: Range { from: 1, to: 6 },
+        statement: None,
+        nonce: Nonce::generate().unwrap(),
+        created: None,
+        expires: Some(Time::from_seconds(1_767_323_045)),
+    };
+    let payload = permit.to_payload().unwrap();
+    bundle_keys::sign(media_type::PERMIT, payload, &[kit.key()])
+        .unwrap()
+        .to_json()
+}
 
 /// Words that matter to the parsers, to be put anywhere.
 const WORDS: &[&str] = &[
@@ -194,6 +218,16 @@ fn feed(bytes: &[u8]) {
         }
     }
     assert!(TrustRoot::parse(bytes, limits).is_err() || SEEDS.documents[6] == bytes);
+    let root = SEEDS.kit.root();
+    if let Ok(steps) = chain::walk(&root, &[bytes.to_vec()], limits) {
+        assert!(steps.is_empty(), "nobody signed a successor");
+    }
+    assert!(Signed::<RevocationList>::open(bytes, &root, limits).is_err());
+    assert!(Signed::<Permit>::open(bytes, &root, limits).is_err() || SEEDS.documents[9] == bytes);
+    let _ = RevocationList::from_payload(bytes, limits);
+    let _ = Permit::from_payload(bytes, limits);
+    let _ = trust_chain::find(bytes, limits);
+    let _ = trust_chain::roots(bytes, limits);
     let _ = PublicKey::from_spki(bytes);
     let text = String::from_utf8_lossy(bytes);
     let _ = PublicKey::from_pem(&text);

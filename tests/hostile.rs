@@ -15,6 +15,8 @@ mod common;
 
 #[path = "hostile/case.rs"]
 mod case;
+#[path = "hostile/chain.rs"]
+mod chain;
 #[path = "hostile/changing.rs"]
 mod changing;
 #[path = "hostile/flips.rs"]

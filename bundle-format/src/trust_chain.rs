@@ -56,9 +56,9 @@ pub fn roots(manifest: &[u8], limits: &Limits) -> Result<Vec<BlobEntry>, JsonErr
     if wire.artifact_type != media_type::TRUST_CHAIN {
         return Err(fail("not a trust chain"));
     }
-    if wire.layers.len() > limits.trust_chain_roots {
+    if wire.layers.is_empty() || wire.layers.len() > limits.trust_chain_roots {
         return Err(fail(&alloc::format!(
-            "lists {} trust roots, at most {} are read",
+            "lists {} trust roots, 1 to {} are read",
             wire.layers.len(),
             limits.trust_chain_roots
         )));
@@ -174,6 +174,7 @@ mod tests {
     fn caps_hold() {
         let check = |blobs: &[BlobEntry]| roots(&manifest(&image(), blobs).1, &Limits::DEFAULT);
         assert_eq!(check(&[blob(1); 256]).unwrap().len(), 256);
+        assert!(check(&[]).is_err());
         assert!(check(&[blob(1); 257]).is_err());
         assert!(check(&[blob(1); 1000]).is_err());
         assert!(check(&[blob(16 << 20)]).is_ok());

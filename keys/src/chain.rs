@@ -59,6 +59,20 @@ pub fn walk(held: &TrustRoot, chain: &[Vec<u8>], limits: &Limits) -> Result<Vec<
     Ok(steps)
 }
 
+/// Checks a chain as a whole, for whoever puts it on a medium; returns its newest root.
+///
+/// # Errors
+/// Fails for an empty chain, and where a host that has the first root could not walk it.
+pub fn newest(chain: &[Vec<u8>], limits: &Limits) -> Result<TrustRoot, KeyError> {
+    let first = chain.first().ok_or(KeyError::EmptyChain)?;
+    let first = TrustRoot::parse(first, limits).map_err(|source| KeyError::InChain {
+        position: 1,
+        source: Box::new(source),
+    })?;
+    let last = walk(&first, chain, limits)?.pop();
+    Ok(last.map_or(first, |step| step.root))
+}
+
 /// Refuses a chain whose past is not the host's: it belongs to somebody else.
 fn check_past(held: &TrustRoot, draft: &Draft) -> Result<(), KeyError> {
     let terms = draft.terms();

@@ -178,6 +178,9 @@ pub enum KeyError {
         /// The cap.
         cap: usize,
     },
+    /// A chain without a trust root.
+    #[error("a chain without a trust root")]
+    EmptyChain,
     /// A revocation list that is older than the one held, or another one with its sequence.
     #[error("revocation list {offered} does not replace list {held}, which is held")]
     OldList {

@@ -9,7 +9,7 @@
 
 mod common;
 
-use bundle_keys::chain::walk;
+use bundle_keys::chain::{newest, walk};
 use bundle_keys::{KeyError, PrivateKey, Range, Role, Scope, Terms, TrustRoot};
 
 use common::{LIMITS, changed, id, key, next, root, scoped, signed, terms};
@@ -72,6 +72,10 @@ fn a_host_walks_to_the_newest() {
             assert_eq!(kept.digest(), step.root.digest());
         }
     }
+    assert_eq!(newest(&line.roots, LIMITS).unwrap().version(), 5);
+    assert_eq!(newest(&line.roots[2..3], LIMITS).unwrap().version(), 3);
+    assert!(newest(&[], LIMITS).is_err());
+    assert!(newest(&[line.roots[0].clone(), line.roots[2].clone()], LIMITS).is_err());
     // Only what is needed, and an old medium.
     assert_eq!(
         walk(&line.held(3), &line.roots[3..], LIMITS).unwrap().len(),

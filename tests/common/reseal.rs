@@ -178,6 +178,22 @@ pub(crate) fn edit_release(bundle: &Path, key: PrivateKey, edit: impl FnOnce(&mu
     sign_payload(bundle, payload, &[key]);
 }
 
+/// Puts trust roots into a bundle as its chain, and signs the release again.
+pub(crate) fn add_chain(bundle: &Path, key: PrivateKey, roots: &[Vec<u8>]) {
+    let blobs: Vec<_> = roots.iter().map(|root| put(bundle, root)).collect();
+    let image = parts(bundle).release.image().unwrap().clone();
+    let (descriptor, manifest) = bundle_format::trust_chain::manifest(&image, &blobs);
+    let manifest = put(bundle, &manifest);
+    edit_release(bundle, key, |release| {
+        release.index.push(descriptor);
+        for blob in blobs.into_iter().chain([manifest]) {
+            if !release.blobs.contains(&blob) {
+                release.blobs.push(blob);
+            }
+        }
+    });
+}
+
 /// Edits the image's manifest and signs a release that has the result for its image.
 pub(crate) fn edit_image(bundle: &Path, key: PrivateKey, edit: impl FnOnce(&mut Value)) {
     let old = parts(bundle).release.image().unwrap().digest;

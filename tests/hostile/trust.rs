@@ -82,6 +82,13 @@ fn signed_roots_that_break_a_rule() {
             let id = release(r)["keyids"][0].as_str().unwrap().to_string();
             r["keys"][&id]["type"] = json!("rsa");
         }),
+        (10, "a scope that is not critical", |r| {
+            let id = release(r)["keyids"][0].as_str().unwrap().to_string();
+            r["keys"][&id]["scope"] = json!({"sequence": {"from": 1, "to": 9}});
+        }),
+        (10, "an expiry that is not critical", |r| {
+            r["expires"] = json!("2030-01-01T00:00:00Z");
+        }),
         (10, "an unknown critical member", |r| {
             r["critical"] = json!(["moon"])
         }),

@@ -32,6 +32,9 @@ RELEASE = "application/vnd.bundle.release.v1"
 ENVELOPE = "application/vnd.bundle.release.v1.dsse+json"
 CHUNKS = "application/vnd.bundle.chunks.v1"
 TRUST_ROOT = "application/vnd.bundle.trust-root.v1+json"
+TRUST_CHAIN = "application/vnd.bundle.trust-chain.v1"
+REVOCATION_LIST = "application/vnd.bundle.revocation-list.v1+json"
+PERMIT = "application/vnd.bundle.permit.v1+json"
 IN_TOTO = "application/vnd.in-toto+json"
 TAG = "org.opencontainers.image.ref.name"
 
@@ -187,6 +190,56 @@ class Example:
         return files
 
 
+class Root:
+    """What a trust root says (SPEC 8.2), to be changed and signed."""
+
+    def __init__(self, version, scope=None, times=None, **roles):
+        names = {"site_approver": "site-approver"}
+        keys = {}
+        for role in roles.values():
+            for key in role:
+                keys[key.keyid] = {"type": "ed25519", "spki": base64.b64encode(key.spki).decode()}
+        for key, value in (scope or {}).items():
+            keys[key.keyid]["scope"] = value
+        critical = ["expires"] * bool(times) + ["scope"] * bool(scope)
+        self.says = {"critical": critical} if critical else {}
+        self.says.update(
+            product="appliance",
+            version=version,
+            **(times or {}),
+            keys=dict(sorted(keys.items())),
+            roles={
+                names.get(role, role): {"keyids": sorted(key.keyid for key in keys), "threshold": 1}
+                for role, keys in roles.items()
+            },
+        )
+
+    def but(self, edit):
+        other = copy.deepcopy(self)
+        edit(other.says)
+        return other
+
+    def by(self, *keys):
+        return compact(envelope(TRUST_ROOT, compact(self.says), keys))
+
+
+def chain(example, roots):
+    """Puts trust roots into a bundle (SPEC 8.5.1)."""
+    manifest = compact(
+        {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "artifactType": TRUST_CHAIN,
+            "config": descriptor(EMPTY_TYPE, EMPTY),
+            "layers": [descriptor(TRUST_ROOT, root) for root in roots],
+            "subject": descriptor(MANIFEST, example.image),
+        }
+    )
+    example.blobs += [manifest, *roots]
+    example.statement["predicate"]["index"].append(descriptor(MANIFEST, manifest, artifactType=TRUST_CHAIN))
+    return example.files()
+
+
 def path(blob):
     return "blobs/sha256/" + sha256(blob)
 
@@ -336,7 +389,144 @@ def main():
 
     vector("corrupt", "corrupt", "6.9", "one bit of the layer is flipped", {**good, layer: flip(good[layer], 600)})
 
+    # SPEC 8: a second version of the trust root, whose release key is another.
+    second = Root(2, root=[root], release=[stranger])
+    lead = [compact(envelope(TRUST_ROOT, compact(trust_root), [root])), second.by(root)]
+    vector("trust-chain", "accepted", "8.5", "none; signed by a key of version 2, to which the chain leads", chain(Example([stranger]), lead))
+    # Root keys of nobody the host knows.
+    astray = Root(2, root=[stranger], release=[stranger]).by(stranger)
+    vector("trust-chain-astray", "untrusted", "6.3.1", "version 2 is not signed by root keys of version 1", chain(Example([stranger]), [lead[0], astray]))
+    third = Root(3, root=[root], release=[stranger]).by(root)
+    vector("trust-chain-gap", "untrusted", "6.3.1", "the chain leaves version 2 out", chain(Example([stranger]), [lead[0], third]))
+    vector("trust-chain-removed", "untrusted", "6.4.3", "signed by a key that version 2 does not list", chain(Example([release]), lead))
+
+    def channel(statement):
+        statement["predicate"].update(critical=["channel"], channel="beta")
+
+    vector("channel", "wrong-channel", "6.4.6", "a release of the channel beta", changed(edit_statement=channel))
+    vector("channel-ignored", "inconsistent", "6.4.4", "a channel that is not critical", changed(edit_statement=member("channel", "beta")))
+    vector("security-floor", "inconsistent", "6.4.4", "a release below its own security floor", changed(edit_statement=member("security-floor", 8)))
+
     write(target, {"INDEX": ("# " + TITLE + "\n" + "".join(lines)).encode()})
+
+
+def documents():
+    """Writes vectors of the documents of trust (SPEC 8): `NAME.json` and what a host that has `held.json` says of it."""
+    root, release, revoker, stranger = Key(1), Key(2), Key(4), Key(3)
+    folder = os.path.join(target, "trust")
+    scope = {release: {"channels": ["default"], "sequence": {"from": 1, "to": 100}}, revoker: {"sequence": {"from": 1, "to": 50}}}
+    held = Root(1, scope, root=[root], release=[release], revocation=[revoker])
+    write(folder, {"held.json": held.by(root)})
+    lines = []
+
+    def vector(name, kind, expect, section, defect, data):
+        write(folder, {name + ".json": data})
+        lines.append(f"{name:<20} {kind:<10} expect: {expect:<9} {section:<7} {defect}\n")
+
+    def edited(*path, value):
+        def edit(says):
+            for step in path[:-1]:
+                says = says[step]
+            says[path[-1]] = value
+
+        return edit
+
+    # Trust roots: read by themselves.
+    times = {"created": "2026-01-02T03:04:05Z", "expires": "2030-01-01T00:00:00Z"}
+    full = Root(7, scope, times, root=[root], release=[release], revocation=[revoker], site_approver=[stranger], evidence=[stranger])
+    vector("root", "root", "accepted", "8.2", "none; all roles, scopes and times", full.by(root))
+    ids = [key.keyid for key in (root, release, revoker)]
+    for name, section, defect, edit in [
+        ("threshold-0", "8.2.3", "threshold 0", edited("roles", "release", "threshold", value=0)),
+        ("threshold-2", "8.2.3", "threshold 2 of 1 key", edited("roles", "release", "threshold", value=2)),
+        ("key-twice", "8.2.3", "a key id twice", edited("roles", "release", value={"keyids": [ids[1]] * 2, "threshold": 2})),
+        ("key-unknown", "8.2.3", "a key id that is not among the keys", edited("roles", "release", "keyids", value=["0" * 64])),
+        ("key-renamed", "8.2.1", "a key under another id", lambda says: says["keys"].update({"0" * 64: says["keys"][ids[0]]})),
+        ("role-unknown", "8.2.2", "a role that does not exist", lambda says: says["roles"].update(emperor=says["roles"]["root"])),
+        ("role-missing", "8.2.2", "no role release", lambda says: says["roles"].pop("release")),
+        ("scope-empty", "8.2.4", "a scope without a limit", edited("keys", ids[1], "scope", value={})),
+        ("scope-unknown", "8.2.4", "a limit that does not exist", edited("keys", ids[1], "scope", value={"countries": ["de"]})),
+        ("scope-backwards", "8.2.4", "a range that ends before it begins", edited("keys", ids[1], "scope", "sequence", value={"from": 9, "to": 1})),
+        ("scope-of-root", "8.2.4", "a scope for a root key", edited("keys", ids[0], "scope", value={"sequence": {"from": 1, "to": 9}})),
+        ("scope-ignored", "2.1.6", "scopes that are not critical", edited("critical", value=["expires"])),
+        ("expires-ignored", "2.1.6", "an expiry that is not critical", edited("critical", value=["scope"])),
+        ("critical-unknown", "2.1.6", "an unknown member is critical", edited("critical", value=["expires", "moon", "scope"])),
+        ("expires-spelling", "2.5", "a time in another spelling", edited("expires", value="2030-01-01T00:00:00+00:00")),
+        ("version-0", "8.2.1", "version 0", edited("version", value=0)),
+    ]:
+        vector(name, "root", "refused", section, defect, full.but(edit).by(root))
+    vector("root-unsigned", "root", "refused", "8.2.5", "nobody signed", compact({**json.loads(full.by(root)), "signatures": []}))
+    vector("root-by-release", "root", "refused", "8.2.5", "signed by a release key", full.by(release))
+    vector("root-spelling", "root", "refused", "4.1.1", "a line end behind the envelope", full.by(root) + b"\n")
+
+    # Successors of held.json.
+    def grow(says):
+        says["version"] = 2
+        says["keys"][stranger.keyid] = {"type": "ed25519", "spki": base64.b64encode(stranger.spki).decode()}
+        says["keys"] = dict(sorted(says["keys"].items()))
+        says["roles"]["root"]["keyids"] = [stranger.keyid]
+        del says["keys"][root.keyid]
+
+    successor = held.but(grow)
+    vector("next", "successor", "accepted", "8.4", "none; version 2, with another root key", successor.by(root, stranger))
+    vector("next-old-only", "successor", "refused", "8.4.1", "signed by the root keys of version 1 alone", successor.by(root))
+    vector("next-new-only", "successor", "refused", "8.4.1", "signed by the root keys of version 2 alone", successor.by(stranger))
+    vector("next-product", "successor", "refused", "8.4.1", "of another product", successor.but(edited("product", value="toaster")).by(root, stranger))
+    vector("next-gap", "successor", "refused", "8.4.1", "version 3", successor.but(edited("version", value=3)).by(root, stranger))
+    vector("next-fork", "successor", "refused", "8.4.3", "another version 1", successor.but(edited("version", value=1)).by(root, stranger))
+
+    def issue(kind, says, key, **changes):
+        return compact(envelope(kind, compact({**says, **changes}), [key]))
+
+    # Revocation lists.
+    listed = {
+        "product": "appliance",
+        "sequence": 3,
+        "created": "2026-01-02T03:04:05Z",
+        "keys": sorted(ids[1:]),
+        "digests": sorted("sha256:" + sha256(data) for data in (b"a", b"b")),
+        "floors": {"beta": 9, "default": 5},
+    }
+    vector("list", "list", "accepted", "8.6", "none", issue(REVOCATION_LIST, listed, revoker))
+    for name, section, defect, changes in [
+        ("list-sequence", "8.6.1", "sequence 0", {"sequence": 0}),
+        ("list-scope", "8.2.4", "a sequence that its signer may not sign", {"sequence": 51}),
+        ("list-product", "8.6.1", "for another product", {"product": "toaster"}),
+        ("list-order", "8.6.1", "keys that are not sorted", {"keys": sorted(ids[1:], reverse=True)}),
+        ("list-twice", "8.6.1", "a digest twice", {"digests": listed["digests"][:1] * 2}),
+        ("list-floor", "8.6.1", "a floor of 0", {"floors": {"default": 0}}),
+        ("list-critical", "2.1.6", "an unknown member is critical", {"critical": ["moon"]}),
+    ]:
+        vector(name, "list", "refused", section, defect, issue(REVOCATION_LIST, listed, revoker, **changes))
+    vector("list-by-release", "list", "refused", "8.6.1", "signed by a release key", issue(REVOCATION_LIST, listed, release))
+    vector("list-as-permit", "list", "refused", "8.6.1", "signed as a permit", issue(PERMIT, listed, revoker))
+
+    # Permits.
+    permit = {
+        "product": "appliance",
+        "hosts": ["host-1", "host-2"],
+        "sequence": {"from": 3, "to": 5},
+        "statement": "sha256:" + sha256(b"statement"),
+        "nonce": "00112233445566778899aabbccddeeff",
+        "created": "2026-01-02T03:04:05Z",
+        "expires": "2026-02-02T03:04:05Z",
+    }
+    vector("permit", "permit", "accepted", "8.7", "none", issue(PERMIT, permit, release))
+    for name, section, defect, changes in [
+        ("permit-scope", "8.7.1", "a sequence that its signer may not sign", {"sequence": {"from": 3, "to": 101}}),
+        ("permit-channel", "8.7.1", "a channel that its signer may not sign for", {"channel": "beta"}),
+        ("permit-range", "8.7.1", "a range that ends before it begins", {"sequence": {"from": 5, "to": 3}}),
+        ("permit-nobody", "8.7.1", "no host", {"hosts": []}),
+        ("permit-twice", "8.7.1", "a host twice", {"hosts": ["host-1", "host-1"]}),
+        ("permit-host", "8.7.1", "a host that is a pattern", {"hosts": ["*"]}),
+        ("permit-nonce", "8.7.1", "a nonce of 15 bytes", {"nonce": "00" * 15}),
+        ("permit-product", "8.7.1", "for another product", {"product": "toaster"}),
+    ]:
+        vector(name, "permit", "refused", section, defect, issue(PERMIT, permit, release, **changes))
+    vector("permit-by-root", "permit", "refused", "8.7.1", "signed by a root key", issue(PERMIT, permit, root))
+
+    title = "One line a vector: name | kind | verdict of a host that has held.json | section of SPEC.md | its one defect."
+    write(folder, {"INDEX": ("# " + title + " Made by ../gen.py.\n" + "".join(lines)).encode()})
 
 
 TITLE = "One line a vector: name | verdict | step of SPEC.md | its one defect. Made by gen.py; `accepted` is never made again."
@@ -347,3 +537,4 @@ if __name__ == "__main__":
     target = sys.argv[1]
     with tempfile.TemporaryDirectory() as scratch:
         main()
+        documents()

@@ -430,3 +430,37 @@ fn permits_that_break_a_rule() {
     }
     assert!(open_permit(&good, (&cast.root).into()).is_ok());
 }
+
+#[test]
+fn every_flipped_bit_is_refused() {
+    let cast = cast();
+    let boss = terms(&[(Role::Root, &[&cast.boss]), (Role::Release, &[&cast.boss])]);
+    let root_bytes = common::signed(&boss, &[&cast.boss]);
+    let (lists, permits) = (
+        issue(&list(1), &[&cast.revoker]),
+        issue(&permit(), &[&cast.releaser]),
+    );
+    type Accepts<'a> = &'a dyn Fn(&[u8]) -> bool;
+    let kinds: [(&[u8], Accepts<'_>); 3] = [
+        (&root_bytes, &|bytes| {
+            TrustRoot::parse(bytes, LIMITS).is_ok()
+        }),
+        (&lists, &|bytes| open_list(bytes, &cast.root).is_ok()),
+        (&permits, &|bytes| {
+            open_permit(bytes, (&cast.root).into()).is_ok()
+        }),
+    ];
+    for (good, accepts) in kinds {
+        assert!(accepts(good));
+        for at in 0..good.len() {
+            for bit in 0..8 {
+                let mut bad = good.to_vec();
+                bad[at] ^= 1 << bit;
+                assert!(!accepts(&bad), "byte {at}, bit {bit}");
+            }
+        }
+        for length in 0..good.len() {
+            assert!(!accepts(&good[..length]), "cut to {length}");
+        }
+    }
+}

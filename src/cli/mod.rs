@@ -67,7 +67,7 @@ enum Command {
     #[command(subcommand)]
     Key(key::Command),
     #[command(subcommand)]
-    Trust(trust::Command),
+    Trust(Box<trust::Command>),
     #[cfg(feature = "export")]
     Export(Box<export::Args>),
     #[cfg(feature = "export")]

@@ -7,7 +7,7 @@ use bundle_format::{Time, check_product};
 use bundle_keys::{PrivateKey, PublicKey, Role, Terms};
 
 use super::options::{self, ForKey, ForRole, usage};
-use super::report;
+use super::{report, signing};
 use crate::cli::output::Output;
 use crate::cli::{Outcome, files};
 
@@ -67,11 +67,11 @@ impl Args {
         })?;
         let private = |path: &PathBuf| files::private_key(path, output);
         let signers: Vec<PrivateKey> = self.keys.iter().map(private).collect::<Result<_, _>>()?;
-        let mut draft = options::draft(self.terms()?)?;
+        let mut draft = signing::draft(self.terms()?)?;
         for signer in &signers {
-            draft.sign(signer).map_err(options::about(&self.out))?;
+            draft.sign(signer).map_err(signing::about(&self.out))?;
         }
-        let missing = options::missing(&self.out, options::verdict(&draft, None))?;
+        let missing = signing::missing(&self.out, signing::verdict(&draft, None))?;
         files::create(&self.out, &draft.to_json(), 0o644)?;
         report::root(&draft, missing.as_deref(), output);
         Ok(report::passed_on(missing.as_deref(), output))

@@ -10,6 +10,7 @@ mod revoke;
 mod rotate;
 mod show;
 mod sign;
+mod signing;
 mod verify;
 
 use super::Outcome;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use bundle_format::{DEFAULT_CHANNEL, Digest, Time};
 use bundle_keys::{Nonce, Permit, Range};
 
-use super::{options, report};
+use super::{options, report, signing};
 use crate::cli::output::Output;
 use crate::cli::{Outcome, files};
 
@@ -53,11 +53,11 @@ impl Args {
             hosts: self.hosts.iter().cloned().collect(),
             sequence: self.sequence,
             statement: self.statement,
-            nonce: Nonce::generate().map_err(options::about(&self.out))?,
+            nonce: Nonce::generate().map_err(signing::about(&self.out))?,
             created: Some(self.created.unwrap_or_else(options::now)),
             expires: self.expires,
         };
-        let made = options::seal(&permit, &root, &self.keys, &self.out, output)?;
+        let made = signing::seal(&permit, &root, &self.keys, &self.out, output)?;
         report::permit(&permit, made.standing, output);
         Ok(report::passed_on(made.missing.as_deref(), output))
     }

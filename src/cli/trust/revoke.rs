@@ -6,8 +6,9 @@ use bundle::Error;
 use bundle_format::{DEFAULT_CHANNEL, Digest, Limits, Time};
 use bundle_keys::{RevocationList, Signed, TrustRoot};
 
-use super::options::{self, about, usage};
+use super::options::{self, usage};
 use super::report;
+use super::signing::{self, about};
 use crate::cli::output::Output;
 use crate::cli::{Outcome, files};
 
@@ -59,7 +60,7 @@ impl Args {
     pub(super) fn run(&self, output: &Output) -> Outcome {
         let root = files::trust_root(&self.trust_root)?;
         let list = self.list(&root)?;
-        let made = options::seal(&list, &root, &self.keys, &self.out, output)?;
+        let made = signing::seal(&list, &root, &self.keys, &self.out, output)?;
         report::list(&list, made.standing, output);
         Ok(report::passed_on(made.missing.as_deref(), output))
     }

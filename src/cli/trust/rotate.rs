@@ -7,7 +7,7 @@ use bundle_format::Time;
 use bundle_keys::{Role, Terms, TrustRoot};
 
 use super::options::{self, ForKey, ForRole, usage};
-use super::report;
+use super::{report, signing};
 use crate::cli::output::Output;
 use crate::cli::{Outcome, files};
 
@@ -55,19 +55,19 @@ pub(crate) struct Args {
 impl Args {
     pub(super) fn run(&self, output: &Output) -> Outcome {
         let old = files::trust_root(&self.old)?;
-        let mut draft = options::draft(self.terms(&old)?)?;
+        let mut draft = signing::draft(self.terms(&old)?)?;
         for path in &self.keys {
             let key = files::private_key(path, output)?;
-            let keyid = key.public().map_err(options::about(path))?.keyid();
-            let signs = |terms: &Terms| options::has_role(terms, Role::Root, &keyid);
+            let keyid = key.public().map_err(signing::about(path))?.keyid();
+            let signs = |terms: &Terms| signing::has_role(terms, Role::Root, &keyid);
             if !signs(old.terms()) && !signs(draft.terms()) {
                 let problem = format!("{} has the role root in neither version", path.display());
                 let hint = "`bundle trust show` lists the root keys";
                 return Err(usage("--key", problem, hint));
             }
-            draft.sign(&key).map_err(options::about(path))?;
+            draft.sign(&key).map_err(signing::about(path))?;
         }
-        let missing = options::missing(&self.out, options::verdict(&draft, Some(&old)))?;
+        let missing = signing::missing(&self.out, signing::verdict(&draft, Some(&old)))?;
         files::create(&self.out, &draft.to_json(), 0o644)?;
         report::root(&draft, missing.as_deref(), output);
         Ok(report::passed_on(missing.as_deref(), output))

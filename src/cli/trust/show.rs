@@ -8,8 +8,8 @@ use bundle_format::dsse::Envelope;
 use bundle_format::{Limits, media_type};
 use bundle_keys::{Draft, KeyError, Permit, RevocationList, document};
 
-use super::options::{self, about};
 use super::report::{self, Standing};
+use super::signing::{self, about};
 use crate::cli::output::Output;
 use crate::cli::{Outcome, files};
 
@@ -53,8 +53,8 @@ impl Args {
         let bytes = files::read(&self.file)?;
         match Found::parse(&self.file, &bytes)? {
             Found::Root(draft) => {
-                let verdict: Result<_, KeyError> = options::verdict(&draft, None);
-                let missing = options::missing(&self.file, verdict)?;
+                let verdict: Result<_, KeyError> = signing::verdict(&draft, None);
+                let missing = signing::missing(&self.file, verdict)?;
                 report::root(&draft, missing.as_deref(), output);
                 let Some(missing) = missing else {
                     return Ok(ExitStatus::Done);

@@ -9,9 +9,10 @@ use bundle_keys::{
     Document, Draft, Permit, PrivateKey, RevocationList, Role, Signed, TrustRoot, add_signature,
 };
 
-use super::options::{self, about, usage};
+use super::options::usage;
 use super::report::{self, Standing};
 use super::show::Found;
+use super::signing::{self, about};
 use crate::cli::output::Output;
 use crate::cli::{Outcome, files};
 
@@ -78,13 +79,13 @@ impl Args {
     ) -> Outcome {
         for (path, key, keyid) in signers {
             let before =
-                former.is_some_and(|root| options::has_role(root.terms(), Role::Root, keyid));
-            if !before && !options::has_role(draft.terms(), Role::Root, keyid) {
-                return Err(options::no_role(path, Role::Root));
+                former.is_some_and(|root| signing::has_role(root.terms(), Role::Root, keyid));
+            if !before && !signing::has_role(draft.terms(), Role::Root, keyid) {
+                return Err(signing::no_role(path, Role::Root));
             }
             draft.sign(key).map_err(about(path))?;
         }
-        let missing = options::missing(&self.file, options::verdict(&draft, former))?;
+        let missing = signing::missing(&self.file, signing::verdict(&draft, former))?;
         files::replace(&self.file, &draft.to_json())?;
         report::root(&draft, missing.as_deref(), output);
         Ok(report::passed_on(missing.as_deref(), output))
@@ -97,14 +98,14 @@ impl Args {
         signers: &Signers,
     ) -> Result<(Envelope, Option<String>), Error> {
         for (path, key, keyid) in signers {
-            if !options::has_role(root.terms(), T::ROLE, keyid) {
-                return Err(options::no_role(path, T::ROLE));
+            if !signing::has_role(root.terms(), T::ROLE, keyid) {
+                return Err(signing::no_role(path, T::ROLE));
             }
             add_signature(&mut envelope, key).map_err(about(path))?;
         }
         let bytes = envelope.to_json();
         let verdict = Signed::<T>::open(&bytes, root, &Limits::DEFAULT);
-        let missing = options::missing(&self.file, verdict)?;
+        let missing = signing::missing(&self.file, verdict)?;
         files::replace(&self.file, &bytes)?;
         Ok((envelope, missing))
     }

@@ -9,9 +9,10 @@ use bundle_keys::chain::{self, Step};
 use bundle_keys::{Document, KeyError, RevocationList, Signed, Trust, TrustRoot};
 use serde::Serialize;
 
-use super::options::{about, usage};
+use super::options::usage;
 use super::report::{self, Standing};
 use super::show::Found;
+use super::signing::about;
 use crate::cli::output::{Output, table};
 use crate::cli::{Outcome, files};
 

@@ -5,9 +5,10 @@
 //!
 //! Threats: everything on the medium is hostile, and may change between two reads. Defences: before
 //! the signature is checked only three small documents are parsed, under caps, to find the envelope
-//! (6.1-6.3); what they say is then derived from the signed statement and compared byte for byte
-//! (6.6); files and statement have to match one to one (6.7); no byte of content is handed on
-//! before its chunk was checked (6.9).
+//! (6.1-6.3), and trust roots that vouch for each other, from the host's own on (6.3.1); what those
+//! three say is then derived from the signed statement and compared byte for byte (6.6); files and
+//! statement have to match one to one (6.7); no byte of content is handed on before its chunk was
+//! checked (6.9).
 
 mod content;
 mod problem;

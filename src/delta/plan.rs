@@ -155,17 +155,23 @@ impl<'a> Planner<'a> {
 
     fn learn(&self) -> Result<Option<Table>, DeltaError> {
         let mut learner = Learner::default();
-        let modules = self
-            .target
-            .files()
-            .iter()
-            .filter(|file| file.name().ends_with(".ko"));
+        let modules = self.target.files().iter();
+        let modules = modules.filter(|file| is_module(file.name()));
         for file in modules.filter(|file| self.matcher.same(&file.digest).is_none()) {
             if let Some(base) = self.matcher.candidates(file.name(), file.size).first() {
-                learner.add(&self.base_content(*base)?, &self.target.content(file)?)?;
+                let old = self.unpacked(self.base_content(*base)?);
+                let new = self.unpacked(self.target.content(file)?);
+                learner.add(&old, &new)?;
             }
         }
         Ok(learner.finish())
+    }
+
+    /// Decodes a module that is compressed.
+    fn unpacked(&self, module: Vec<u8>) -> Vec<u8> {
+        let members = bundle_recipes::members(&module, &self.options.recipes);
+        let first = members.into_iter().next();
+        first.map_or(module, |member| member.inner)
     }
 
     /// Returns a base file and the layer it is in.
@@ -476,6 +482,13 @@ impl<'a> Planner<'a> {
         }
         Ok(())
     }
+}
+
+/// Returns true for kernel modules, compressed ones among them.
+fn is_module(name: &str) -> bool {
+    [".ko", ".ko.xz", ".ko.zst", ".ko.gz"]
+        .iter()
+        .any(|ending| name.ends_with(ending))
 }
 
 fn old_member(base: BaseFile, member: &Member) -> Old {
